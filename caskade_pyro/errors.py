@@ -1,0 +1,128 @@
+"""Every error and warning that the package raises on purpose.
+
+One tree, so that ``except CaskadeException`` catches all of them. The names up to `FillParamsMappingError` and the
+warnings are those of the public package ``caskade``; the rest belongs to plates and Pyro models.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ActiveStateError",
+    "BackendError",
+    "CaskadeException",
+    "CaskadeWarning",
+    "FillParamsArrayError",
+    "FillParamsError",
+    "FillParamsMappingError",
+    "FillParamsSequenceError",
+    "GraphError",
+    "InvalidValueWarning",
+    "LinkToAttributeError",
+    "MissingDependencyError",
+    "MissingPriorError",
+    "ModelError",
+    "NodeConfigurationError",
+    "NotLinkedError",
+    "ObservationError",
+    "ParamConfigurationError",
+    "ParamTypeError",
+    "PlateError",
+    "PriorError",
+    "SamplingError",
+    "SaveStateWarning",
+]
+
+
+class CaskadeException(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class GraphError(CaskadeException):
+    """The graph cannot be what was asked for: a cycle, a key taken twice, an edit during a call."""
+
+
+class LinkToAttributeError(GraphError):
+    """A link was asked for under a name that is already an ordinary attribute."""
+
+
+class NotLinkedError(GraphError, AttributeError, KeyError):
+    """Something was to be unlinked or looked up that is not linked."""
+
+    # KeyError shows the repr of its argument; these messages are sentences.
+    __str__ = Exception.__str__
+
+
+class PlateError(GraphError):
+    """The batch dims of the params under a hierarchical link do not describe a plate."""
+
+
+class BackendError(CaskadeException):
+    """An array backend other than torch was asked for."""
+
+
+class NodeConfigurationError(CaskadeException):
+    """A node was given a name or setting that it cannot have."""
+
+
+class ParamConfigurationError(NodeConfigurationError, ValueError):
+    """A param was given a shape, value or valid range that does not fit."""
+
+
+class ParamTypeError(CaskadeException, TypeError):
+    """A param was given something of the wrong kind."""
+
+
+class ActiveStateError(CaskadeException):
+    """Something was asked for during a call that is only possible outside one, or the other way round."""
+
+
+class FillParamsError(CaskadeException):
+    """The params given to a call cannot be matched with the dynamic params of the module."""
+
+
+class FillParamsArrayError(FillParamsError):
+    """A tensor of params has the wrong length."""
+
+
+class FillParamsSequenceError(FillParamsError):
+    """A list of params has the wrong length."""
+
+
+class FillParamsMappingError(FillParamsError):
+    """A dict of params names something that is not there."""
+
+
+class ModelError(CaskadeException):
+    """A simulator cannot be turned into the Pyro model that was asked for."""
+
+
+class PriorError(ModelError):
+    """A prior does not fit its param: its shape, its support or the plates of its parents."""
+
+
+class MissingPriorError(PriorError):
+    """Dynamic params have neither a prior nor bounds to make one of."""
+
+
+class ObservationError(ModelError):
+    """Data do not fit the distribution that is to explain them."""
+
+
+class SamplingError(CaskadeException):
+    """An inference run could not start or broke off."""
+
+
+class MissingDependencyError(CaskadeException, ImportError):
+    """An optional package is needed and not installed."""
+
+
+class CaskadeWarning(UserWarning):
+    """Base of every warning that this package gives."""
+
+
+class InvalidValueWarning(CaskadeWarning):
+    """A value lies outside the valid range of its param."""
+
+
+class SaveStateWarning(CaskadeWarning):
+    """Part of a state could not be saved."""

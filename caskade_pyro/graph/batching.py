@@ -1,0 +1,52 @@
+"""torch.vmap for functions that may return distributions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from .distributions import Parts, parts, without_validation
+
+__all__ = ["over_members"]
+
+
+def over_members(
+    function: Callable[..., Any], in_dims: Any, chunk_size: int | None = None, randomness: str = "error"
+) -> Callable[..., Any]:
+    """``torch.vmap`` of a function whose result may hold distributions, which come back with one more batch dim in front.
+
+    Args:
+        function: The function of one member.
+        in_dims: As for ``torch.vmap``.
+        chunk_size: As for ``torch.vmap``.
+        randomness: As for ``torch.vmap``.
+    """
+
+    def batched(*args: Any) -> Any:
+        # What the function returned for one member, left here by the vmapped call for the line that puts it together.
+        seen: list[tuple[Any, list[Parts | None]]] = []
+
+        def tensors_of_one(*one: Any) -> list[Tensor]:
+            leaves, spec = tree_flatten(function(*one))
+            taken = [parts(leaf) if isinstance(leaf, Distribution) else None for leaf in leaves]
+            seen[:] = [(spec, taken)]
+            return [
+                tensor
+                for leaf, part in zip(leaves, taken, strict=True)
+                for tensor in ((leaf,) if part is None else part.tensors)
+            ]
+
+        with without_validation():
+            tensors = iter(
+                torch.vmap(tensors_of_one, in_dims=in_dims, chunk_size=chunk_size, randomness=randomness)(*args)
+            )
+        spec, taken = seen[0]
+        leaves = [next(tensors) if p is None else p.rebuild([next(tensors) for _ in p.tensors]) for p in taken]
+        return tree_unflatten(leaves, spec)
+
+    return batched

@@ -1,0 +1,194 @@
+"""The decorator of methods that compute with params."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from torch import Tensor
+
+from ..errors import FillParamsError, PlateError
+from .evaluation import Evaluation, active_evaluation, current_evaluation, functorch_level
+from .members import check_constants, member_values
+from .packing import as_value, unpack
+from .structure import is_param
+
+if TYPE_CHECKING:
+    from .module import Module
+    from .param import Param
+
+__all__ = ["forward", "open_call"]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def forward(method: Method) -> Method:
+    """Let a method receive the values of its module's params.
+
+    Arguments named like a param of the module are filled with the values of the call. From outside, the method takes
+    the params of the whole graph as one more argument, the last positional one or ``params=``: a tensor, a list or a
+    dict. From inside another forward method it is called without them. A param given by keyword overrides the value
+    for this call. ``{key}_params`` and ``{key}_dims``, for a hierarchically linked child, are the values of its
+    dynamic params and the dims along which its members lie, to be given to ``torch.vmap``.
+
+    Args:
+        method: A method of a `Module`.
+
+    Raises:
+        FillParamsError: The params do not match the graph, or one has no value.
+
+    Example:
+        >>> import caskade_pyro as ck, torch
+        >>> class Decay(ck.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.rate = ck.Param("rate", shape=())
+        ...
+        ...     @ck.forward
+        ...     def at(self, t, rate):
+        ...         return torch.exp(-rate * t)
+        >>> Decay().at(torch.tensor([0.0, 1.0]), torch.tensor([2.0]))
+        tensor([1.0000, 0.1353])
+    """
+    signature = _Signature(method)
+
+    @wraps(method)
+    def wrapped(self: Module, *args: Any, **kwargs: Any) -> Any:
+        evaluation = current_evaluation()
+        if evaluation is not None and self in evaluation.online and "params" not in kwargs:
+            if functorch_level() == evaluation.level:
+                return signature.run(self, evaluation, args, kwargs)
+            with evaluation.scope({}) as scope:
+                return signature.run(self, scope, args, kwargs)
+        args, params, kwargs = signature.take_params(self, args, kwargs)
+        with open_call(self, params) as evaluation:
+            return signature.run(self, evaluation, args, kwargs)
+
+    return cast("Method", wrapped)
+
+
+def open_call(module: Module, params: Any) -> Evaluation:
+    """The evaluation of a call that is given params; inside of that of the caller, where the module belongs to it."""
+    around = active_evaluation(module)
+    if around is None:
+        layout, inside = module.structure.layout, ()
+    else:
+        layout, inside = around.layout, around.layout.chains[module]
+    values = {} if params is None else unpack(module, layout, inside, params)
+    if around is not None:
+        check_constants(module, around, inside, values)
+    evaluation = Evaluation(module, values, outer=around, inside=inside, layout=layout)
+    if len(values) < len(module.structure.dynamic_params):
+        _check_complete(module, evaluation)
+    return evaluation
+
+
+def _check_complete(module: Module, evaluation: Evaluation) -> None:
+    missing = [param for param in module.structure.dynamic_params if evaluation.value(param) is None]
+    if missing:
+        names = ", ".join(evaluation.layout.paths[param] for param in missing)
+        raise FillParamsError(
+            f"The call of {module!r} is given no value for {names}, which {'is' if len(missing) == 1 else 'are'} dynamic "
+            "and without a value of its own. Pass params as the last argument, or set the value."
+        )
+
+
+class _Signature:
+    """What the decorator knows of a method: which arguments it takes and which of them a graph can fill."""
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        parameters = list(inspect.signature(method).parameters.values())[1:]
+        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        self.method = method
+        self.names = tuple(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+        self.positional = tuple((p.name, p.default is p.empty) for p in parameters if p.kind in positional)
+        self.takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+
+    def requests(self, module: Module) -> tuple[tuple[str, Param | None], ...]:
+        """The arguments that the graph fills: params of the module, and members of its linked children (None)."""
+        remembered = module.structure.requests
+        if self not in remembered:
+            found: list[tuple[str, Param | None]] = []
+            for name in self.names:
+                child = module.children.get(name)
+                if child is not None and is_param(child):
+                    found.append((name, cast("Param", child)))
+                elif _plate_key(module, name) is not None:
+                    found.append((name, None))
+            remembered[self] = tuple(found)
+        return remembered[self]
+
+    def take_params(
+        self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], Any, dict[str, Any]]:
+        """Separate the params of the graph from the method's own arguments."""
+        if "params" in kwargs:
+            kwargs = dict(kwargs)
+            return args, kwargs.pop("params"), kwargs
+        if not args:
+            return args, None, kwargs
+        filled = {name for name, _ in self.requests(module)} | kwargs.keys()
+        free = [required for name, required in self.positional if name not in filled]
+        if module.structure.dynamic_params:
+            given = len(args) - 1 >= sum(free)
+        else:
+            given = not self.takes_any and len(args) > len(free)
+        return (args[:-1], args[-1], kwargs) if given else (args, None, kwargs)
+
+    def run(self, module: Module, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call the method with the values of an evaluation."""
+        overrides = {}
+        for name in kwargs:
+            child = module.children.get(name)
+            if child is not None and is_param(child):
+                param = cast("Param", child)
+                overrides[param] = as_value(param, evaluation.layout.paths[param], kwargs[name])
+        if not overrides:
+            return self._call(module, evaluation, args, kwargs)
+        own = {name: value for name, value in kwargs.items() if module.children.get(name) not in overrides}
+        with evaluation.scope(overrides) as scope:
+            return self._call(module, scope, args, own)
+
+    def _call(self, module: Module, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        filled: dict[str, Any] = {}
+        unbatched: PlateError | None = None
+        for name, param in self.requests(module):
+            if param is not None:
+                filled[name] = _require(evaluation, param)
+            elif name not in kwargs:
+                filled[name], unbatched = _members(module, evaluation, name)
+        if unbatched is None:
+            return self.method(module, *args, **filled, **kwargs)
+        try:
+            return self.method(module, *args, **filled, **kwargs)
+        except ValueError as error:
+            # torch.vmap over nothing: say which params were expected to be batched.
+            raise unbatched from error
+
+
+def _require(evaluation: Evaluation, param: Param) -> Tensor:
+    value = evaluation.value(param)
+    if value is None:
+        what = "live and not set yet in this call" if param.live else f"{param.node_type} and has no value"
+        raise FillParamsError(f"Param {evaluation.layout.paths.get(param, param.name)} is asked for, but it is {what}.")
+    return value
+
+
+def _plate_key(module: Module, name: str) -> str | None:
+    for suffix in ("_params", "_dims"):
+        key = name.removesuffix(suffix)
+        if key != name and key in module.plate_declarations:
+            return key
+    return None
+
+
+def _members(module: Module, evaluation: Evaluation, name: str) -> tuple[list[Any], PlateError | None]:
+    """The values or the dims of the params of a linked child, in the order of its dynamic params."""
+    child = module.children[cast("str", _plate_key(module, name))]
+    members = member_values(evaluation, child)
+    check_constants(child, evaluation, (*evaluation.inside, members.plate.name), members.values)
+    params = child.structure.dynamic_params
+    by_param = members.values if name.endswith("_params") else members.dims
+    return [by_param[param] for param in params], members.nothing_batched()

@@ -1,0 +1,203 @@
+"""The members of a plate: their values, and the vmap over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from ..errors import FillParamsError, PlateError
+from .batching import over_members
+from .evaluation import Evaluation, current_evaluation
+from .layout import Plate
+from .packing import remaining_chain
+from .shapes import show
+from .structure import is_param
+
+if TYPE_CHECKING:
+    from .node import Node
+    from .param import Param
+
+__all__ = ["Members", "check_constants", "member_values", "vmap"]
+
+
+@dataclass(frozen=True)
+class Members:
+    """The params of the members of a plate.
+
+    Attributes:
+        plate: The plate.
+        values: The value of each param, over all members.
+        dims: The dim along which the members lie; None where a param is shared by all.
+    """
+
+    plate: Plate
+    values: dict[Param, Tensor]
+    dims: dict[Param, int | None]
+
+    def nothing_batched(self) -> PlateError | None:
+        """The error for a plate in which no param has a value for each member."""
+        if any(dim is not None for dim in self.dims.values()):
+            return None
+        seen = ", ".join(f"{param.name} {show(value.shape)}" for param, value in self.values.items()) or "none"
+        return PlateError(
+            f"Nothing is batched along plate {self.plate.name}: the values of its params have the shapes {seen}. "
+            "Give a param batch dims in front of its own shape, or the link a size: hierarchical_link(key, child, size=n)."
+        )
+
+
+def member_values(evaluation: Evaluation, child: Node) -> Members:
+    """The values of the params below a linked child, and where its members lie in them.
+
+    Raises:
+        PlateError: The child is not hierarchically linked below what the evaluation runs.
+        FillParamsError: A param has no value.
+    """
+    layout = evaluation.layout
+    plate = layout.plate_of(child, evaluation.inside)
+    if plate is None:
+        raise PlateError(
+            f"{child!r} is no plate of {evaluation.root!r}: link it with hierarchical_link, and nowhere on a path with "
+            "fewer plates."
+        )
+    below = child.structure.members
+    constants = tuple(param for param in layout.constants(plate.name) if param in below)
+    values: dict[Param, Tensor] = {}
+    dims: dict[Param, int | None] = {}
+    for param in (*child.structure.dynamic_params, *constants):
+        value = evaluation.value(param)
+        if value is None:
+            raise FillParamsError(f"Param {layout.paths[param]} has no value in this call.")
+        values[param], dims[param] = _along(evaluation, param, value, plate)
+    return Members(plate, values, dims)
+
+
+def _along(evaluation: Evaluation, param: Param, value: Tensor, plate: Plate) -> tuple[Tensor, int | None]:
+    """Find the dim of a value that counts the members of a plate; a dim of 1 that repeats nothing is taken away."""
+    ahead = remaining_chain(evaluation.layout, evaluation.inside, param)
+    if plate.name not in ahead:
+        return value, None
+    batch_dims = value.ndim - len(evaluation.layout.placement(param).shape)
+    dim = max(0, batch_dims - len(ahead)) + ahead.index(plate.name)
+    if dim >= batch_dims:
+        return value, None
+    if value.shape[dim] == 1 and plate.size not in (None, 1):
+        return value.squeeze(dim), None
+    return value, dim
+
+
+def check_constants(module: Node, around: Evaluation, inside: tuple[str, ...], given: dict[Param, Tensor]) -> None:
+    """Refuse to enter a plate without the members' constants: torch.vmap over dynamic params cannot carry them."""
+    below = module.structure.members
+    for plate in inside[len(around.inside) :]:
+        constants = around.layout.constants(plate)
+        missing = [param for param in constants if param in below and param not in given]
+        if missing:
+            names = ", ".join(around.layout.paths[param] for param in missing)
+            raise PlateError(
+                f"Static param {names} has a value for each member of plate {plate}, which a vmap over the dynamic params "
+                f"does not carry. Use ck.vmap(self.{plate.rpartition('.')[2]}.method)(...), or make it dynamic."
+            )
+
+
+def vmap(
+    method: Callable[..., Any],
+    in_dims: int | tuple[int | None, ...] | None = None,
+    chunk_size: int | None = None,
+    randomness: str = "error",
+) -> Callable[..., Any]:
+    """Run a forward method of a hierarchically linked child for all members of its plate at once.
+
+    Params, and constants that differ between members, are filled in. To be used inside a forward method of the module
+    that holds the link, or of one that calls it.
+
+    Args:
+        method: A forward method of the child, bound to it: ``self.galaxies.stamp``.
+        in_dims: For each positional argument, the dim along which it differs between members, or None where it is the
+            same for all; one entry may stand for all arguments.
+        chunk_size: How many members to compute at once, to bound memory; all by default.
+        randomness: ``"error"``, ``"same"`` or ``"different"``, as for ``torch.vmap``.
+
+    Returns:
+        A function of the method's own arguments. What it returns has the members as its first dim; a distribution comes
+        back as a distribution with the members as its first batch dim.
+
+    Raises:
+        PlateError: Outside of a call, for a module that is not linked hierarchically, or with nothing batched.
+
+    Example:
+        >>> import caskade_pyro as ck, torch
+        >>> class Line(ck.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.slope = ck.Param("slope", shape=())
+        ...
+        ...     @ck.forward
+        ...     def at(self, x, slope):
+        ...         return slope * x
+        >>> class Lines(ck.Module):
+        ...     def __init__(self, line, n):
+        ...         super().__init__()
+        ...         self.hierarchical_link("lines", line, size=n)
+        ...
+        ...     @ck.forward
+        ...     def at(self, x):
+        ...         return ck.vmap(self.lines.at)(x)
+        >>> Lines(Line(), 3).at(torch.tensor(2.0), torch.tensor([1.0, 2.0, 3.0]))
+        tensor([2., 4., 6.])
+    """
+    child = getattr(method, "__self__", None)
+    if child is None or is_param(child) or not hasattr(child, "children"):
+        raise PlateError(f"ck.vmap needs a forward method of a linked module, such as self.galaxies.stamp; got {method!r}.")
+
+    def over_plate(*args: Any, **kwargs: Any) -> Any:
+        evaluation = current_evaluation()
+        if evaluation is None:
+            raise PlateError(f"ck.vmap of {child!r} runs inside a forward method of the module that links it.")
+        members = member_values(evaluation, child)
+        arg_dims = in_dims if isinstance(in_dims, tuple) else (in_dims,) * len(args)
+        if len(arg_dims) != len(args):
+            raise PlateError(f"ck.vmap of {child!r}: in_dims has {len(arg_dims)} entries for {len(args)} arguments.")
+        if all(dim is None for dim in arg_dims) and (error := members.nothing_batched()) is not None:
+            raise error
+        _check_sizes(members, args, arg_dims)
+        params = list(members.values)
+
+        def one_member(own_args: tuple[Any, ...], values: list[Tensor]) -> Any:
+            inner = Evaluation(
+                child,
+                dict(zip(params, values, strict=True)),
+                outer=evaluation,
+                inside=(*evaluation.inside, members.plate.name),
+                layout=evaluation.layout,
+            )
+            with inner:
+                return method(*own_args, **kwargs)
+
+        return over_members(
+            one_member,
+            in_dims=(arg_dims, [members.dims[param] for param in params]),
+            chunk_size=chunk_size,
+            randomness=randomness,
+        )(args, [members.values[param] for param in params])
+
+    return over_plate
+
+
+def _check_sizes(members: Members, args: tuple[Any, ...], arg_dims: tuple[int | None, ...]) -> None:
+    """All that differs between members must count the same number of them."""
+    counted: dict[int, list[str]] = {}
+    for param, value in members.values.items():
+        dim = members.dims[param]
+        if dim is not None:
+            counted.setdefault(value.shape[dim], []).append(f"param {param.name} {show(value.shape)}")
+    for index, (arg, dim) in enumerate(zip(args, arg_dims, strict=True)):
+        if dim is not None and isinstance(arg, Tensor):
+            counted.setdefault(arg.shape[dim], []).append(f"argument {index} {show(arg.shape)}")
+    if len(counted) > 1:
+        found = "; ".join(f"{size} in {', '.join(who)}" for size, who in counted.items())
+        raise PlateError(f"The members of plate {members.plate.name} are counted differently in this call: {found}.")
+
+
