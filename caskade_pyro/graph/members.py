@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .node import Node
     from .param import Param
 
-__all__ = ["Members", "check_constants", "member_values", "vmap"]
+__all__ = ["Members", "check_constants", "map_members", "member_values", "value_over_members", "vmap"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,50 @@ def check_constants(module: Node, around: Evaluation, inside: tuple[str, ...], g
             )
 
 
+def map_members(
+    evaluation: Evaluation,
+    child: Node,
+    members: Members,
+    function: Callable[..., Any],
+    args: tuple[Any, ...] = (),
+    arg_dims: tuple[int | None, ...] = (),
+    chunk_size: int | None = None,
+    randomness: str = "error",
+) -> Any:
+    """Call a function for every member of a plate, each in an evaluation that sees this member's values."""
+    params = list(members.values)
+    inside = (*evaluation.inside, members.plate.name)
+
+    def one_member(own_args: tuple[Any, ...], values: list[Tensor]) -> Any:
+        given = dict(zip(params, values, strict=True))
+        with Evaluation(child, given, outer=evaluation, inside=inside, layout=evaluation.layout):
+            return function(*own_args)
+
+    in_dims = (arg_dims, [members.dims[param] for param in params])
+    mapped = over_members(one_member, in_dims=in_dims, chunk_size=chunk_size, randomness=randomness)
+    return mapped(args, [members.values[param] for param in params])
+
+
+def value_over_members(evaluation: Evaluation, param: Param) -> Tensor | None:
+    """The value of a param for all members of the plates around it: for a pointer, what each member computes."""
+    ahead = remaining_chain(evaluation.layout, evaluation.inside, param)
+    if not param.pointer or not ahead:
+        return evaluation.value(param)
+    child = evaluation.layout.plate(ahead[0]).module
+    members = member_values(evaluation, child)
+    if members.nothing_batched() is None:
+        return cast(
+            "Tensor", map_members(evaluation, child, members, lambda: value_over_members(_current(), param))
+        )
+    inside = (*evaluation.inside, ahead[0])
+    with Evaluation(child, members.values, outer=evaluation, inside=inside, layout=evaluation.layout) as inner:
+        return value_over_members(inner, param)
+
+
+def _current() -> Evaluation:
+    return cast("Evaluation", current_evaluation())
+
+
 def vmap(
     method: Callable[..., Any],
     in_dims: int | tuple[int | None, ...] | None = None,
@@ -163,25 +207,9 @@ def vmap(
         if all(dim is None for dim in arg_dims) and (error := members.nothing_batched()) is not None:
             raise error
         _check_sizes(members, args, arg_dims)
-        params = list(members.values)
-
-        def one_member(own_args: tuple[Any, ...], values: list[Tensor]) -> Any:
-            inner = Evaluation(
-                child,
-                dict(zip(params, values, strict=True)),
-                outer=evaluation,
-                inside=(*evaluation.inside, members.plate.name),
-                layout=evaluation.layout,
-            )
-            with inner:
-                return method(*own_args, **kwargs)
-
-        return over_members(
-            one_member,
-            in_dims=(arg_dims, [members.dims[param] for param in params]),
-            chunk_size=chunk_size,
-            randomness=randomness,
-        )(args, [members.values[param] for param in params])
+        return map_members(
+            evaluation, child, members, lambda *own: method(*own, **kwargs), args, arg_dims, chunk_size, randomness
+        )
 
     return over_plate
 

@@ -514,8 +514,10 @@ def _as_nodes(link: Node | Iterable[Node]) -> list[Node]:
     return [link] if isinstance(link, Node) else list(link)
 
 
-def _stand_in(param: Param) -> Tensor:
-    value = param.stored_value
-    if value is not None and not param.batched:
+def _stand_in(argument: Any) -> Any:
+    if not isinstance(argument, Param):
+        return argument
+    value = argument.stored_value
+    if value is not None and not argument.batched:
         return value
-    return torch.ones(tuple(1 if size is None else size for size in param.shape))
+    return torch.ones(tuple(1 if size is None else size for size in argument.shape))

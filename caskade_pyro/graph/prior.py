@@ -39,13 +39,12 @@ class Prior:
         params = [arg for arg in (*self.args, *self.kwargs.values()) if is_param(arg)]
         return tuple(dict.fromkeys(params))
 
-    def build(self, value_of: Callable[[Any], Any]) -> Distribution:
-        """The distribution, with every argument that is a param replaced by ``value_of(param)``."""
+    def build(self, resolve: Callable[[Any], Any]) -> Distribution:
+        """The distribution, made of what ``resolve`` returns for each argument."""
         if self.fixed is not None:
             return self.fixed
-        args = [value_of(arg) if is_param(arg) else arg for arg in self.args]
-        kwargs = {key: value_of(arg) if is_param(arg) else arg for key, arg in self.kwargs.items()}
-        return self.factory(*args, **kwargs)
+        args = [resolve(arg) for arg in self.args]
+        return self.factory(*args, **{key: resolve(arg) for key, arg in self.kwargs.items()})
 
     def __str__(self) -> str:
         if self.fixed is not None:

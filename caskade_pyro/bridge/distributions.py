@@ -1,0 +1,43 @@
+"""Distributions for Pyro: torch's own get Pyro's methods."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pyro.distributions as dist
+from torch.distributions import Distribution
+
+from ..errors import ModelError
+
+__all__ = ["expand_own", "to_pyro"]
+
+
+def to_pyro(distribution: Distribution) -> Any:
+    """The same distribution with the methods that `pyro.sample` needs.
+
+    Raises:
+        ModelError: Pyro has no class for it.
+    """
+    if isinstance(distribution, dist.TorchDistribution) or hasattr(distribution, "has_enumerate_support_flag"):
+        return distribution
+    if hasattr(distribution, "mask") and hasattr(distribution, "to_event"):
+        return distribution
+    kind = getattr(dist, type(distribution).__name__, None)
+    if not (isinstance(kind, type) and issubclass(kind, type(distribution))):
+        raise ModelError(
+            f"Pyro has no counterpart of the distribution {type(distribution).__name__}; derive it from "
+            "pyro.distributions.TorchDistribution."
+        )
+    converted = copy.copy(distribution)
+    converted.__class__ = kind
+    if hasattr(converted, "base_dist"):
+        converted.base_dist = to_pyro(converted.base_dist)
+    return converted
+
+
+def expand_own(distribution: Any, left: tuple[int, ...], own: tuple[int, ...]) -> Any:
+    """A distribution with batch shape ``left + own`` whose ``own`` dims are event dims."""
+    if tuple(distribution.batch_shape) != left + own:
+        distribution = distribution.expand(left + own)
+    return distribution.to_event(len(own)) if own else distribution

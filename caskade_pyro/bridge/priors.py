@@ -1,0 +1,158 @@
+"""Priors as distributions of sites: brought to the param's own shape and to the plates that it lies in."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+from ..errors import PriorError
+from ..graph.distributions import map_batch
+from ..graph.prior import Prior
+from ..graph.shapes import Shape, broadcast_shapes, show
+from ..graph.structure import is_param
+from .distributions import expand_own, to_pyro
+from .plates import SitePlates
+
+__all__ = ["PriorFit", "default_prior", "draw_one", "fit_prior", "site_distribution"]
+
+
+@dataclass(frozen=True)
+class PriorFit:
+    """How the draws of a prior fill a param.
+
+    Attributes:
+        own_batch: The leading dims of the param's shape, over which the prior is repeated independently.
+        argument_dims: For each argument that is a param or a tensor, how many dims at its right belong to one draw.
+    """
+
+    own_batch: Shape
+    argument_dims: Mapping[Any, int]
+
+
+def default_prior(param: Any) -> Prior | None:
+    """Uniform between the bounds of a param that has both; None for others."""
+    low, high = param.valid
+    if low is None or high is None:
+        return None
+    return Prior(dist.Uniform, fixed=dist.Uniform(low, high))
+
+
+def fit_prior(site: str, prior: Prior, shape: Shape, sizes: Shape, one_member: Distribution) -> PriorFit:
+    """How a prior fills its param.
+
+    Args:
+        site: The name of the site.
+        prior: The prior.
+        shape: The param's own shape.
+        sizes: The sizes of its plates, outermost first.
+        one_member: The prior built for one member of all plates that its parents lie in.
+
+    Raises:
+        PriorError: It does not fit.
+    """
+    event, batch = tuple(one_member.event_shape), tuple(one_member.batch_shape)
+    own = len(shape) - len(event)
+    split = max(0, len(batch) - own)
+    if (
+        own < 0
+        or shape[own:] != event
+        or not _broadcasts(batch[split:], shape[:own])
+        or not _broadcasts(batch[:split], sizes)
+    ):
+        within = f", in plates of the sizes {show(sizes)}" if sizes else ""
+        raise PriorError(
+            f"The prior {prior} of param {site} draws values of shape {show(batch + event)} (event shape {show(event)}), "
+            f"but the param's own shape is {show(shape)}{within}. Scalars are repeated; anything else must have the shape "
+            "of the param, plate dims in front."
+        )
+    return PriorFit(shape[:own], {arg: own + dims for arg, dims in _argument_dims(prior).items()})
+
+
+def _broadcasts(shape: Shape, target: Shape) -> bool:
+    try:
+        return broadcast_shapes(shape, target) == target
+    except ValueError:
+        return False
+
+
+def _argument_dims(prior: Prior) -> dict[Any, int]:
+    """How many dims of each argument belong to one draw: 1 for a mean vector, 0 for a scalar."""
+    if prior.fixed is not None:
+        return {}
+    known = getattr(prior.factory, "arg_constraints", None)
+    known = known if isinstance(known, Mapping) else {}
+    try:
+        named = dict(inspect.signature(prior.factory).bind(*prior.args, **prior.kwargs).arguments)
+    except (TypeError, ValueError):
+        named = dict(prior.kwargs)
+    return {arg: _event_dim(known.get(name)) for name, arg in named.items() if is_param(arg) or isinstance(arg, Tensor)}
+
+
+def _event_dim(constraint: Any) -> int:
+    if constraint is None or constraints.is_dependent(constraint):
+        return 0
+    return int(constraint.event_dim)
+
+
+def site_distribution(
+    site: str, prior: Prior, fit: PriorFit, plates: SitePlates, value_of: Callable[[Any], tuple[Tensor, int]]
+) -> Any:
+    """The distribution of a site for all members of its plates.
+
+    Args:
+        site: The name of the site.
+        prior: Its prior.
+        fit: How it fills the param.
+        plates: The plates of the site.
+        value_of: For a param among the prior's arguments, its value with plates at their Pyro dims, and how many of its
+            dims are such plate dims.
+
+    Returns:
+        A Pyro distribution whose event shape is the param's own shape, and whose batch shape broadcasts to the plates.
+
+    Raises:
+        PriorError: The arguments of the prior do not make a distribution.
+    """
+
+    def resolve(arg: Any) -> Any:
+        if is_param(arg):
+            value, plate_dims = value_of(arg)
+        elif isinstance(arg, Tensor):
+            value, plate_dims = plates.spread(arg, max(0, arg.ndim - fit.argument_dims.get(arg, arg.ndim)))
+        else:
+            return arg
+        padding = fit.argument_dims.get(arg, 0) - (value.ndim - plate_dims)
+        if not plate_dims or padding <= 0:
+            return value
+        return value.reshape(tuple(value.shape[:plate_dims]) + (1,) * padding + tuple(value.shape[plate_dims:]))
+
+    try:
+        built = to_pyro(prior.build(resolve))
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise PriorError(f"The prior {prior} of param {site} cannot be built: {error}") from error
+    left = max(0, len(built.batch_shape) - len(fit.own_batch))
+    if prior.fixed is not None and left:
+        built = to_pyro(map_batch(built, lambda tensor: plates.spread(tensor, left)[0]))
+    batch = tuple(built.batch_shape)[: max(0, len(built.batch_shape) - len(fit.own_batch))]
+    if not _broadcasts(batch, plates.batch_shape):
+        raise PriorError(
+            f"The prior {prior} of param {site} has the batch shape {show(built.batch_shape)}, which does not fit the sizes "
+            f"{show(plates.sizes)} of its plates."
+        )
+    return expand_own(built, batch, fit.own_batch)
+
+
+def draw_one(distribution: Any, stored: Tensor | None, shape: Shape) -> Tensor:
+    """A value of one member to look at shapes with: a draw, or for a prior that cannot draw a point of its support."""
+    try:
+        value: Tensor = distribution.sample()
+    except NotImplementedError:
+        value = dist.biject_to(distribution.support)(torch.zeros(shape)) if stored is None else stored
+    return value

@@ -1,0 +1,149 @@
+"""The preflight report of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from torch.distributions import constraints
+
+from ..graph.description import ModelDescription, PlateDescription, SiteDescription
+from ..graph.prior import describe_distribution
+from ..graph.shapes import show
+from .observations import Observation
+from .plan import Plan, Site
+
+__all__ = ["Report", "describe"]
+
+HEADINGS = ("site", "distribution", "support", "shape", "plates", "parents")
+
+
+def describe(module: Any, plan: Plan) -> ModelDescription:
+    """A model in plain data."""
+    order = [plate.name for plate in plan.layout.plates]
+    names = sorted(plan.sizes, key=lambda name: (plan.dims[name], order.index(name) if name in order else len(order)))
+    sites = [_latent(site, plan) for site in plan.sites]
+    return ModelDescription(
+        name=module.name,
+        layout=plan.layout,
+        plates=tuple(PlateDescription(name, plan.sizes[name]) for name in names),
+        sites=(*sites, *(_observation(one, plan) for one in plan.observations.values())),
+    )
+
+
+def _latent(site: Site, plan: Plan) -> SiteDescription:
+    placement = site.source.placement
+    return SiteDescription(
+        name=site.name,
+        distribution=str(site.source.prior),
+        kind=_kind(site.template),
+        shape=placement.shape,
+        plates=placement.plates,
+        parents=tuple(plan.layout.paths[parent] for parent in site.source.parents),
+        support=_support(site.template.support),
+        units=getattr(placement.param, "units", None),
+        note="prior from valid=" if site.source.from_bounds else "",
+    )
+
+
+def _observation(observation: Observation, plan: Plan) -> SiteDescription:
+    return SiteDescription(
+        name=observation.name,
+        distribution=describe_distribution(observation.distribution),
+        kind=_kind(observation.distribution),
+        shape=observation.event_shape,
+        plates=observation.dims,
+        parents=tuple(plan.layout.paths[parent] for parent in observation.parents),
+        support=_support(observation.distribution.support),
+        observed=observation.observed,
+        likelihood=True,
+    )
+
+
+def _kind(distribution: Any) -> str:
+    while type(distribution).__name__ in ("Independent", "ExpandedDistribution", "MaskedDistribution"):
+        distribution = distribution.base_dist
+    return type(distribution).__name__
+
+
+def _support(support: Any) -> str:
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    text = str(support).replace("_", " ")
+    known = {
+        "Real()": "real",
+        "GreaterThan(lower bound=0.0)": "> 0",
+        "GreaterThanEq(lower bound=0.0)": ">= 0",
+        "IntegerGreaterThan(lower bound=0)": "0, 1, 2, ...",
+        "Boolean()": "0 or 1",
+    }
+    if text in known:
+        return known[text]
+    low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
+    if low is not None and high is not None:
+        return f"[{_number(low)}, {_number(high)}]"
+    return text.removesuffix("()").lower()
+
+
+def _number(bound: Any) -> str:
+    return f"{float(bound):.4g}" if getattr(bound, "ndim", 0) == 0 else "..."
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a model says of itself before sampling; a table in a terminal and in a notebook."""
+
+    description: ModelDescription
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The cells, a row for each site."""
+        sizes = {plate.name: plate.size for plate in self.description.plates}
+        return [_row(site, sizes) for site in self.description.sites]
+
+    def __str__(self) -> str:
+        rows = [HEADINGS, *self.rows()]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        return "\n".join([self._title(), "", *lines])
+
+    def _title(self) -> str:
+        latent = [site for site in self.description.sites if not site.likelihood]
+        sizes = {plate.name: plate.size for plate in self.description.plates}
+        scalars = sum(_count(site, sizes) for site in latent)
+        plates = ", ".join(f"{name} = {size}" for name, size in sizes.items()) or "none"
+        return f"{self.description.name}: {len(latent)} latent sites, {scalars} latent scalars; plates: {plates}"
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th style='text-align:left'>{escape(cell)}</th>" for cell in HEADINGS)
+        body = "".join(
+            "<tr>" + "".join(f"<td style='text-align:left'>{escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in self.rows()
+        )
+        return f"<p>{escape(self._title())}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _row(site: SiteDescription, sizes: dict[str, int]) -> tuple[str, ...]:
+    name = f"{site.name} [{site.units}]" if site.units else site.name
+    if site.likelihood:
+        name += " (observed)" if site.observed else " (no data)"
+    distribution = f"{site.distribution} ({site.note})" if site.note else site.distribution
+    plates = ", ".join(f"{plate} = {sizes[plate]}" for plate in site.plates)
+    return name, distribution, site.support, show(site.shape), plates or "-", _listing(site.parents)
+
+
+def _listing(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:4])
+    return (shown + (f", ... ({len(names)})" if len(names) > 4 else "")) or "-"
+
+
+def _count(site: SiteDescription, sizes: dict[str, int]) -> int:
+    count = 1
+    for size in (*site.shape, *(sizes[plate] for plate in site.plates)):
+        count *= size
+    return count

@@ -1,0 +1,143 @@
+"""The sample sites of a model: which params, with which priors, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import MissingPriorError, PriorError
+from ..graph.layout import Placement, PlateLayout
+from ..graph.prior import Prior, as_prior
+from ..graph.shapes import show
+from .priors import default_prior
+
+__all__ = ["Source", "plates_of", "sources"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dynamic param with its prior.
+
+    Attributes:
+        placement: Where it stands; its site has the placement's name.
+        prior: Its prior.
+        parents: The dynamic params that the prior depends on, through pointers as well.
+        from_bounds: Whether the prior was made of the param's bounds.
+    """
+
+    placement: Placement
+    prior: Prior
+    parents: tuple[Any, ...]
+    from_bounds: bool
+
+    @property
+    def name(self) -> str:
+        """The name of the site."""
+        return self.placement.site
+
+
+def sources(layout: PlateLayout, overrides: Mapping[str, object]) -> tuple[Source, ...]:
+    """The dynamic params with their priors, parents first.
+
+    Raises:
+        MissingPriorError: Params have no prior.
+        PriorError: A prior depends on something that it cannot depend on, or ``overrides`` names no site.
+    """
+    dynamic = [placement for placement in layout.placements if placement.param.dynamic]
+    _check_names(overrides, dynamic)
+    found: dict[Any, Source] = {}
+    missing: list[Placement] = []
+    for placement in dynamic:
+        prior, from_bounds = _prior_of(placement, overrides)
+        if prior is None:
+            missing.append(placement)
+        else:
+            found[placement.param] = Source(placement, prior, _parents(layout, placement, prior), from_bounds)
+    if missing:
+        raise MissingPriorError(_missing(missing))
+    return _parents_first(found)
+
+
+def _prior_of(placement: Placement, overrides: Mapping[str, object]) -> tuple[Prior | None, bool]:
+    if placement.site in overrides:
+        return as_prior(overrides[placement.site], placement.site), False
+    given = as_prior(getattr(placement.param, "prior", None), placement.site)
+    return (given, False) if given is not None else (default_prior(placement.param), True)
+
+
+def _check_names(overrides: Mapping[str, object], dynamic: list[Placement]) -> None:
+    sites = [placement.site for placement in dynamic]
+    unknown = [name for name in overrides if name not in sites]
+    if unknown:
+        raise PriorError(f"priors= names {', '.join(unknown)}, but the sites are {', '.join(sites) or 'none'}.")
+
+
+def _missing(missing: list[Placement]) -> str:
+    lines = "\n".join(f"  {p.site} {show(p.shape)}" for p in missing)
+    return (
+        f"These dynamic params have no prior:\n{lines}\n"
+        f"Give each one a prior (param.prior = dist.Normal(0.0, 1.0), or ck.prior(dist.Normal, mean, scale) with params), "
+        f'or PyroModel(..., priors={{"{missing[0].site}": ...}}), or bounds valid=(low, high) for a uniform one, or fix it '
+        "with to_static(value)."
+    )
+
+
+def _parents(layout: PlateLayout, placement: Placement, prior: Prior) -> tuple[Any, ...]:
+    """The dynamic params behind the params among a prior's arguments."""
+    parents: dict[Any, None] = {}
+    for argument in prior.parents:
+        if argument not in layout.paths:
+            raise PriorError(
+                f"The prior {prior} of param {placement.site} depends on param {argument.name!r}, which is not in the graph "
+                f"of {layout.root!r}: make it an attribute of one of its modules."
+            )
+        if getattr(argument, "live", False):
+            raise PriorError(
+                f"The prior {prior} of param {placement.site} depends on {layout.paths[argument]}, a live param, which has "
+                "no value before the simulator runs. Make it dynamic or give it a value."
+            )
+        outside = [name for name in plates_of(layout, argument) if name not in placement.plates]
+        if outside:
+            raise PriorError(
+                f"The prior {prior} of param {placement.site}, in the plates {show_plates(placement.plates)}, depends on "
+                f"{layout.paths[argument]}, which has a value for each member of {show_plates(tuple(outside))}. A prior can "
+                "only depend on params of the same plates or of plates around them."
+            )
+        below = argument.structure.dynamic_params if argument.pointer else (argument,) if argument.dynamic else ()
+        parents.update(dict.fromkeys(below))
+    return tuple(parents)
+
+
+def plates_of(layout: PlateLayout, param: Any) -> tuple[str, ...]:
+    """The plates along which the value of a param is repeated; for a pointer, all those around it or what it reads."""
+    if not param.pointer:
+        return layout.placement(param).plates
+    read = {plate for one in param.structure.params if not one.pointer for plate in layout.placement(one).plates}
+    around = {name for name in layout.chains[param] if layout.plate(name).size is not None}
+    replicated = {plate.name for plate in layout.plates if plate.module is layout.root} & read
+    return tuple(plate.name for plate in layout.plates if plate.name in around | replicated)
+
+
+def show_plates(names: tuple[str, ...]) -> str:
+    """Plate names for a message."""
+    return ", ".join(names) or "none"
+
+
+def _parents_first(found: Mapping[Any, Source]) -> tuple[Source, ...]:
+    """The sources in the order of the graph, but each after those that its prior depends on."""
+    ordered: dict[Any, Source] = {}
+    for first in found:
+        path: dict[Any, None] = {first: None}
+        while path:
+            param = next(reversed(path))
+            waiting = [parent for parent in found[param].parents if parent not in ordered]
+            if not waiting:
+                ordered[param] = found[param]
+                del path[param]
+            elif waiting[0] in path:
+                cycle = " -> ".join(found[p].name for p in [*list(path)[list(path).index(waiting[0]) :], waiting[0]])
+                raise PriorError(f"The priors depend on each other in a circle: {cycle}.")
+            else:
+                path[waiting[0]] = None
+    return tuple(ordered.values())

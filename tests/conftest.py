@@ -1,0 +1,25 @@
+"""What all tests share."""
+
+import pyro
+import pytest
+import torch
+from hypothesis import settings
+
+# Tracing and compiling take longer than hypothesis allows one example by default.
+settings.register_profile("torch", deadline=None)
+settings.load_profile("torch")
+
+
+@pytest.fixture(autouse=True)
+def fresh_pyro():
+    """Every test starts with the same seed and an empty param store."""
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+
+
+@pytest.fixture
+def float64():
+    """Double precision as the default."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
