@@ -1,15 +1,16 @@
 """Hierarchical Bayesian models from simulators: graphs of modules and params that are Pyro models."""
 
+from . import diagram, errors
 from .bridge import BoundModel, PyroModel
-from .errors import *  # noqa: F403  - the module's __all__ is the list of public errors
-from .errors import __all__ as _errors
+from .errors import *  # noqa: F403 - every error and warning is public
 from .graph import Module, Node, Param, Placement, Plate, PlateLayout, Prior, Role, forward, plate_layout, prior, vmap
+from .results import Fit, fit, point, predict, prior_predictive, sample
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BoundModel",
-    "PyroModel",
+    "Fit",
     "Module",
     "Node",
     "Param",
@@ -17,10 +18,17 @@ __all__ = [
     "Plate",
     "PlateLayout",
     "Prior",
+    "PyroModel",
     "Role",
+    "diagram",
+    "fit",
     "forward",
     "plate_layout",
+    "point",
+    "predict",
     "prior",
+    "prior_predictive",
+    "sample",
     "vmap",
-    *_errors,
 ]
+__all__ += errors.__all__

@@ -11,6 +11,7 @@ __all__ = [
     "BackendError",
     "CaskadeException",
     "CaskadeWarning",
+    "ConvergenceWarning",
     "FillParamsArrayError",
     "FillParamsError",
     "FillParamsMappingError",
@@ -122,6 +123,10 @@ class CaskadeWarning(UserWarning):
 
 class InvalidValueWarning(CaskadeWarning):
     """A value lies outside the valid range of its param."""
+
+
+class ConvergenceWarning(CaskadeWarning):
+    """Draws should not be trusted as they are."""
 
 
 class SaveStateWarning(CaskadeWarning):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyro
+import pyro.poutine as poutine
 from torch import Tensor
 
 from ..errors import ModelError, ObservationError
@@ -13,6 +14,7 @@ from ..graph.description import ModelDescription
 from ..graph.drawing import renderer
 from ..graph.layout import plate_layout
 from ..graph.node import Node
+from .noncentered import Decision, NonCentered, decide, reparametrise
 from .observations import align, as_data, as_distributions, check_data, name_dims
 from .plan import Call, Plan, Site, make_plan
 from .report import Report, describe
@@ -219,8 +221,20 @@ class BoundModel:
         return self.model.latents(*self.args, obs=self.data, **self.kwargs)
 
     def predictive(self) -> Any:
-        """Run the model without its data, which are sampled then."""
-        return self.model(*self.args, **self.kwargs)
+        """Run the model with its data sampled instead of observed, in the same shapes."""
+        return poutine.uncondition(self)()
+
+    def noncentered(self, choice: NonCentered = "auto") -> Callable[[], Any]:
+        """The reparametrised model for Pyro's own algorithms: its non-centred sites are ``{site}_decentered``.
+
+        Args:
+            choice: ``"auto"`` where the graph says it pays; True or False; or the names of sites.
+        """
+        return reparametrise(self, self.decisions(choice))
+
+    def decisions(self, choice: NonCentered = "auto") -> dict[str, Decision]:
+        """Which sites are sampled non-centred, and why."""
+        return decide(self.plan, choice)
 
     def describe(self) -> ModelDescription:
         """The model in plain data."""

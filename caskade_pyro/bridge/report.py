@@ -12,19 +12,21 @@ from torch.distributions import constraints
 from ..graph.description import ModelDescription, PlateDescription, SiteDescription
 from ..graph.prior import describe_distribution
 from ..graph.shapes import show
+from .noncentered import Decision, decide
 from .observations import Observation
 from .plan import Plan, Site
 
 __all__ = ["Report", "describe"]
 
-HEADINGS = ("site", "distribution", "support", "shape", "plates", "parents")
+HEADINGS = ("site", "distribution", "support", "shape", "plates", "parents", "sampled")
 
 
 def describe(module: Any, plan: Plan) -> ModelDescription:
     """A model in plain data."""
     order = [plate.name for plate in plan.layout.plates]
     names = sorted(plan.sizes, key=lambda name: (plan.dims[name], order.index(name) if name in order else len(order)))
-    sites = [_latent(site, plan) for site in plan.sites]
+    decisions = decide(plan)
+    sites = [_latent(site, plan, decisions[site.name]) for site in plan.sites]
     return ModelDescription(
         name=module.name,
         layout=plan.layout,
@@ -33,7 +35,14 @@ def describe(module: Any, plan: Plan) -> ModelDescription:
     )
 
 
-def _latent(site: Site, plan: Plan) -> SiteDescription:
+def _note(site: Site, decision: Decision) -> str:
+    notes = ["from valid="] if site.source.from_bounds else []
+    if site.source.parents:
+        notes.append(f"{'non-centred' if decision.noncentered else 'centred'}: {decision.reason}")
+    return "; ".join(notes)
+
+
+def _latent(site: Site, plan: Plan, decision: Decision) -> SiteDescription:
     placement = site.source.placement
     return SiteDescription(
         name=site.name,
@@ -44,7 +53,7 @@ def _latent(site: Site, plan: Plan) -> SiteDescription:
         parents=tuple(plan.layout.paths[parent] for parent in site.source.parents),
         support=_support(site.template.support),
         units=getattr(placement.param, "units", None),
-        note="prior from valid=" if site.source.from_bounds else "",
+        note=_note(site, decision),
     )
 
 
@@ -132,9 +141,8 @@ def _row(site: SiteDescription, sizes: dict[str, int]) -> tuple[str, ...]:
     name = f"{site.name} [{site.units}]" if site.units else site.name
     if site.likelihood:
         name += " (observed)" if site.observed else " (no data)"
-    distribution = f"{site.distribution} ({site.note})" if site.note else site.distribution
     plates = ", ".join(f"{plate} = {sizes[plate]}" for plate in site.plates)
-    return name, distribution, site.support, show(site.shape), plates or "-", _listing(site.parents)
+    return name, site.distribution, site.support, show(site.shape), plates or "-", _listing(site.parents), site.note
 
 
 def _listing(names: Sequence[str]) -> str:

@@ -1,0 +1,83 @@
+"""The object that drawing returns."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import graphviz
+
+from ..errors import MissingDependencyError
+from .mermaid import mermaid
+from .output import FORMATS, rendered, write
+from .specification import Diagram
+
+__all__ = ["Picture"]
+
+
+class Picture(graphviz.Digraph):  # type: ignore[misc]
+    """A `graphviz.Digraph` that also renders, and shows itself in a notebook, where no ``dot`` is installed.
+
+    Attributes:
+        specification: What the picture shows, in plain data.
+    """
+
+    specification: Diagram | None = None
+
+    def save_as(self, path: str | os.PathLike[str]) -> Path:
+        """Write the picture to a file.
+
+        Args:
+            path: Its ending is the format: ``.svg``, ``.png``, ``.pdf``, ``.dot`` or ``.mmd`` (Mermaid).
+
+        Returns:
+            The path.
+
+        Raises:
+            CaskadeException: The ending is none of these, or Graphviz cannot draw it.
+            MissingDependencyError: Neither Graphviz nor pygraphviz is installed.
+        """
+        if Path(path).suffix.lower() == ".mmd":
+            Path(path).write_text(self.mermaid(), encoding="utf-8")
+            return Path(path)
+        return write(self.source, path)
+
+    def mermaid(self) -> str:
+        """The picture as a Mermaid flowchart, which web pages and README files draw themselves."""
+        return "" if self.specification is None else mermaid(self.specification)
+
+    def pipe(self, format: str | None = None, *args: Any, encoding: str | None = None, **options: Any) -> Any:  # noqa: A002
+        """The picture in a format, as bytes, or as a string if an encoding is given; see `graphviz.Digraph.pipe`."""
+        wanted = format or self.format
+        if args or any(options.values()) or wanted not in FORMATS:
+            return super().pipe(format, *args, encoding=encoding, **options)
+        data = rendered(self.source, wanted)
+        return data if encoding is None else data.decode(encoding)
+
+    def render(
+        self,
+        filename: str | os.PathLike[str] | None = None,
+        directory: str | os.PathLike[str] | None = None,
+        view: bool = False,
+        cleanup: bool = False,
+        format: str | None = None,  # noqa: A002
+        **options: Any,
+    ) -> str:
+        """Write the source and the picture; see `graphviz.Digraph.render`. `save_as` writes the picture alone."""
+        wanted = format or self.format
+        if view or any(options.values()) or wanted not in FORMATS:
+            return str(super().render(filename, directory, view, cleanup, format, **options))
+        source = Path(self.save(filename, directory))
+        path = source.with_name(f"{source.name}.{wanted}")
+        path.write_bytes(rendered(self.source, wanted))
+        if cleanup:
+            source.unlink()
+        return str(path)
+
+    def _repr_mimebundle_(self, *args: Any, **kwargs: Any) -> dict[str, bytes | str]:
+        """What a notebook shows: the picture, or what to install for it."""
+        try:
+            return dict(super()._repr_mimebundle_(*args, **kwargs))
+        except MissingDependencyError as error:
+            return {"text/plain": str(error)}

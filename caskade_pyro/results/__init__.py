@@ -1,0 +1,8 @@
+"""Results: draws as ArviZ data, predictions, and values written back into the graph."""
+
+from .fit import Fit, fit
+from .point import point
+from .predict import predict, prior_predictive
+from .sample import sample
+
+__all__ = ["Fit", "fit", "point", "predict", "prior_predictive", "sample"]

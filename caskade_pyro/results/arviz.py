@@ -1,0 +1,73 @@
+"""Draws as ArviZ data: variables are sites, dims are plates, coordinates are members."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import arviz as az
+import numpy as np
+
+from ..bridge.model import BoundModel
+from ..bridge.plan import Plan
+
+__all__ = ["coordinates", "dimensions", "set_attributes", "to_inference_data"]
+
+
+def coordinates(plan: Plan) -> dict[str, Sequence[Any]]:
+    """The coordinates of every plate: the names of its members, or their numbers."""
+    names = {plate.name: plate.members for plate in plan.layout.plates}
+    return {name: names.get(name) or np.arange(size) for name, size in plan.sizes.items()}
+
+
+def dimensions(plan: Plan) -> dict[str, list[str]]:
+    """The dims of every site: its plates, then those of its own shape."""
+    dims = {}
+    for site in plan.sites:
+        own = [f"{site.name}_dim_{index}" for index in range(len(site.source.placement.shape))]
+        dims[site.name] = [*site.plates.names, *own]
+    for one in plan.observations.values():
+        count = len(one.dims)
+        dims[one.name] = [*one.dims, *(f"{one.name}_dim_{count + index}" for index in range(len(one.event_shape)))]
+    return dims
+
+
+def to_inference_data(
+    bound: BoundModel,
+    groups: Mapping[str, Mapping[str, np.ndarray[Any, Any]]],
+    attrs: Mapping[str, Any],
+) -> az.InferenceData:
+    """ArviZ data from draws.
+
+    Args:
+        bound: The model.
+        groups: By group (``posterior``, ``sample_stats``, ``prior``, ...), arrays ``(chains, draws, ...)`` by name.
+        attrs: Attributes of every group.
+    """
+    plan = bound.plan
+    data = {name: _natural(bound, plan, name) for name in bound.data}
+    with_data = {**groups, "observed_data": data} if data else dict(groups)
+    found = az.from_dict(**with_data, coords=coordinates(plan), dims=dimensions(plan))
+    set_attributes(found, plan, attrs)
+    return found
+
+
+def _natural(bound: BoundModel, plan: Plan, name: str) -> np.ndarray[Any, Any]:
+    observation = plan.observations[name]
+    return bound.data[name].expand(observation.batch_shape + observation.event_shape).numpy()
+
+
+def set_attributes(found: az.InferenceData, plan: Plan, attrs: Mapping[str, Any]) -> None:
+    """Say what the draws are: units and descriptions of variables, and who made them."""
+    params = {site.name: site.source.placement.param for site in plan.sites}
+    for group in found.groups():
+        dataset = found[group]
+        dataset.attrs.update(
+            inference_library="caskade_pyro", inference_library_version=version("caskade_pyro"), **attrs
+        )
+        for name in dataset.data_vars:
+            param = params.get(name)
+            for attribute in ("units", "description"):
+                if value := getattr(param, attribute, None):
+                    dataset[name].attrs[attribute] = value

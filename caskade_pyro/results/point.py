@@ -1,0 +1,62 @@
+"""One value for each param from a posterior, to be written back into the graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import arviz as az
+import torch
+from torch import Tensor
+
+from ..errors import SamplingError
+from ..graph.layout import plate_layout
+
+__all__ = ["point"]
+
+
+def point(posterior: az.InferenceData, module: Any, stat: str | int = "mean") -> dict[str, Tensor]:
+    """One value for each dynamic param of a module, in the form that `set_values` takes.
+
+    Args:
+        posterior: Draws, from `sample` or `Fit.sample`.
+        module: The module whose forward method was sampled.
+        stat: ``"mean"``, ``"median"``, or the number of a draw, counted through all chains.
+
+    Returns:
+        By site, values with the batch dims of the graph.
+
+    Raises:
+        SamplingError: The posterior lacks a param, or ``stat`` is unknown.
+
+    Example:
+        >>> import caskade_pyro as ck, arviz as az, numpy as np
+        >>> class Mean(ck.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.mu = ck.Param("mu", shape=())
+        >>> module = Mean()
+        >>> posterior = az.from_dict(posterior={"mu": np.array([[1.0, 2.0, 6.0]])})
+        >>> module.set_values(ck.point(posterior, module, stat="median"))
+        >>> module.mu.value
+        tensor(2.)
+    """
+    group = posterior["posterior"]
+    found = {}
+    for placement in plate_layout(module).placements:
+        if not placement.param.dynamic:
+            continue
+        if placement.site not in group:
+            raise SamplingError(f"The posterior has no draws of {placement.site}.")
+        draws = group[placement.site]
+        if stat == "mean":
+            value = draws.mean(("chain", "draw"))
+        elif stat == "median":
+            value = draws.median(("chain", "draw"))
+        elif isinstance(stat, int):
+            value = draws.isel(chain=stat // group.sizes["draw"], draw=stat % group.sizes["draw"])
+        else:
+            raise SamplingError(f"stat must be 'mean', 'median' or the number of a draw, not {stat!r}.")
+        shape = placement.root_shape + placement.plate_shape + placement.shape
+        dtype = placement.param.dtype or torch.get_default_dtype()
+        found[placement.site] = torch.as_tensor(value.values.copy(), dtype=dtype).reshape(shape)
+    return found
