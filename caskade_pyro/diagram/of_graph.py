@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from typing import Any
 
 from ..graph.layout import Placement, PlateLayout, plate_layout
@@ -16,6 +17,8 @@ from .specification import Diagram, DiagramEdge, DiagramNode, EdgeKind, NodeKind
 __all__ = ["graph_diagram"]
 
 Plates = tuple[str, ...]
+
+LONGEST_PATH = 120
 
 
 def graph_diagram(root: Node) -> Diagram:
@@ -56,6 +59,9 @@ def graph_diagram(root: Node) -> Diagram:
 
 
 def _id(root: Node, path: str) -> str:
+    """The path; in a very deep graph its end and a digest, so that pictures grow with the graph and not its square."""
+    if len(path) > LONGEST_PATH:
+        path = f"{sha256(path.encode()).hexdigest()[:12]}.{path[-LONGEST_PATH // 2 :].partition('.')[2]}"
     return f"{root.name}.{path}" if path else root.name
 
 

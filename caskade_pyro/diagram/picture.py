@@ -67,8 +67,10 @@ class Picture(graphviz.Digraph):  # type: ignore[misc]
         """Write the source and the picture; see `graphviz.Digraph.render`. `save_as` writes the picture alone."""
         wanted = format or self.format
         if view or any(options.values()) or wanted not in FORMATS:
-            return str(super().render(filename, directory, view, cleanup, format, **options))
-        source = Path(self.save(filename, directory))
+            return str(
+                super().render(filename, directory=directory, view=view, cleanup=cleanup, format=format, **options)
+            )
+        source = Path(self.save(filename, directory=directory))
         path = source.with_name(f"{source.name}.{wanted}")
         path.write_bytes(rendered(self.source, wanted))
         if cleanup:

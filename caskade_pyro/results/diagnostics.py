@@ -5,6 +5,7 @@ from __future__ import annotations
 from warnings import warn
 
 import arviz as az
+import numpy as np
 
 from ..errors import ConvergenceWarning
 
@@ -29,7 +30,8 @@ def warn_of_trouble(posterior: az.InferenceData) -> None:
 
 
 def _disagreement(posterior: az.InferenceData) -> list[str]:
-    rhat, ess = az.rhat(posterior), az.ess(posterior)
+    with np.errstate(all="ignore"):  # chains that did not move have no variance; that makes an R-hat of infinity
+        rhat, ess = az.rhat(posterior), az.ess(posterior)
     worst_rhat = max(((float(rhat[name].max()), name) for name in rhat.data_vars), default=(1.0, ""))
     worst_ess = min(((float(ess[name].min()), name) for name in ess.data_vars), default=(float("inf"), ""))
     messages = []
