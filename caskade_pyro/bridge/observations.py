@@ -33,6 +33,7 @@ class Observation:
         batch_shape: The sizes of these.
         event_shape: The shape of one observation.
         distribution: The distribution with prior values of the params, for reports.
+        text: The distribution written out, with the names of params where its arguments are their values.
         parents: The params that it depends on.
         observed: Whether data are given.
     """
@@ -42,6 +43,7 @@ class Observation:
     batch_shape: Shape
     event_shape: Shape
     distribution: Distribution
+    text: str
     parents: tuple[Any, ...]
     observed: bool
 

@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ..errors import CaskadeException, ModelError, ObservationError, PriorError
-from ..graph.distributions import map_batch, parts
+from ..graph.distributions import map_batch
 from ..graph.layout import PlateLayout
 from ..graph.shapes import Shape
+from .dependencies import dependencies, write_out
 from .distributions import to_pyro
 from .observations import Observation, as_distributions, check_data, name_dims
 from .plates import Dims, SitePlates, allocate
@@ -229,7 +230,8 @@ def _look_at_prediction(
     with torch.enable_grad():
         prediction = simulate(layout, call.method, call.args, call.kwargs, tracked)
         predicted = as_distributions(prediction, call.likelihood, call.method.__qualname__)
-        dependencies = {name: _dependencies(one, tracked) for name, one in predicted.items()}
+        parents = {name: dependencies(one, tracked) for name, one in predicted.items()}
+        texts = {name: write_out(one, tracked) for name, one in predicted.items()}
     _check_observation_names(predicted, call, sites, layout)
     replicates = len(layout.root_shape)
     found = []
@@ -240,22 +242,9 @@ def _look_at_prediction(
             check_data(name, distribution, data)
         event = tuple(distribution.event_shape)
         shown = _detached(distribution)
-        found.append(Observation(name, names, sizes, event, shown, dependencies[name], data is not None))
+        found.append(Observation(name, names, sizes, event, shown, texts[name], parents[name], data is not None))
     _check_data_plates(found)
     return tuple(found)
-
-
-def _dependencies(distribution: Distribution, tracked: Values) -> tuple[Any, ...]:
-    """The params that a predicted distribution depends on: those with a path of derivatives to it."""
-    params = [param for param, value in tracked.items() if value.requires_grad]
-    try:
-        outputs = [tensor.sum() for tensor in parts(distribution).tensors if tensor.requires_grad]
-    except ModelError:
-        return tuple(tracked)
-    if not outputs or not params:
-        return ()
-    gradients = torch.autograd.grad(outputs, [tracked[p] for p in params], allow_unused=True, retain_graph=True)
-    return tuple(param for param, gradient in zip(params, gradients, strict=True) if gradient is not None)
 
 
 def _detached(distribution: Any) -> Any:

@@ -10,7 +10,6 @@ from typing import Any
 from torch.distributions import constraints
 
 from ..graph.description import ModelDescription, PlateDescription, SiteDescription
-from ..graph.prior import describe_distribution
 from ..graph.shapes import show
 from .noncentered import Decision, decide
 from .observations import Observation
@@ -60,7 +59,7 @@ def _latent(site: Site, plan: Plan, decision: Decision) -> SiteDescription:
 def _observation(observation: Observation, plan: Plan) -> SiteDescription:
     return SiteDescription(
         name=observation.name,
-        distribution=describe_distribution(observation.distribution),
+        distribution=observation.text,
         kind=_kind(observation.distribution),
         shape=observation.event_shape,
         plates=observation.dims,

@@ -21,7 +21,7 @@ from torch.distributions import Distribution, Independent, constraints
 from ..errors import ModelError
 from .shapes import show
 
-__all__ = ["Parts", "map_batch", "parts", "without_validation"]
+__all__ = ["Parts", "arguments", "map_batch", "parts", "without_validation"]
 
 _SAME_MATRIX = ("covariance_matrix", "precision_matrix", "scale_tril")
 
@@ -46,7 +46,7 @@ def parts(distribution: Distribution) -> Parts:
     Raises:
         ModelError: It cannot be taken apart.
     """
-    names, constants = _arguments(distribution)
+    names, constants = arguments(distribution)
     batch = tuple(distribution.batch_shape)
     tensors = []
     for name in names:
@@ -78,7 +78,7 @@ def map_batch(distribution: Distribution, change: Callable[[Tensor], Tensor]) ->
     return taken.rebuild([change(tensor) for tensor in taken.tensors])
 
 
-def _arguments(distribution: Distribution) -> tuple[list[str], dict[str, Any]]:
+def arguments(distribution: Distribution) -> tuple[list[str], dict[str, Any]]:
     """The constructor's arguments that are parameters, and those that are constants."""
     kind = type(distribution)
     names: list[str] = []

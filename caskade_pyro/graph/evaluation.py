@@ -12,7 +12,7 @@ values where it has none of its own. So does a scope: an override, or a forward 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -77,7 +77,7 @@ class Evaluation:
         self.level = functorch_level()
         self.previous: Evaluation | None = None
         self._pointers: dict[Param, tuple[Tensor, frozenset[Param]]] = {}
-        self._reading: list[set[Param]] = []
+        self._reading: list[set[Param]] = [] if outer is None else outer._reading
 
     def __enter__(self) -> Evaluation:
         """Make this the current evaluation of the thread."""
@@ -95,8 +95,8 @@ class Evaluation:
 
     def value(self, param: Param) -> Tensor | None:
         """The value of a param in this call; None if it has none."""
-        for reads in self._reading:
-            reads.add(param)
+        if self._reading:
+            self._reading[-1].add(param)
         evaluation: Evaluation | None = self
         while evaluation is not None:
             value = evaluation.values.get(param)
@@ -106,32 +106,69 @@ class Evaluation:
         return self._pointer_value(param) if param.pointer else param.stored_value
 
     def _pointer_value(self, param: Param) -> Tensor | None:
-        """Follow a pointer, once for each call, keeping what it read so that a live value can drop it again."""
-        if torch.compiler.is_compiling() or functorch_level() != self.level:
-            return param.follow()
-        if param in self._pointers:
-            value, read = self._pointers[param]
-        else:
+        """Follow a pointer, once for each call, keeping what it read so that a new value can drop it again."""
+        if torch.compiler.is_compiling():
+            return self._follow(param)
+        known = self._followed_before(param)
+        if known is None:
             self._reading.append(set())
             try:
-                followed = param.follow()
+                value = self._follow(param)
             finally:
-                reads = self._reading.pop()
-            if followed is None:
+                read = self._reading.pop()
+            if value is None:
                 return None
-            value, read = self._pointers[param] = (followed, frozenset(reads))
-        for outer_reads in self._reading:
-            outer_reads.update(read)
-        return value
+            known = value, frozenset(read)
+            if functorch_level() == self.level:
+                self._pointers[param] = known
+        if self._reading:
+            self._reading[-1].update(known[1])
+        return known[0]
+
+    def _followed_before(self, param: Param) -> tuple[Tensor, frozenset[Param]] | None:
+        """What a pointer gave earlier in this call, if it read nothing that has another value here."""
+        evaluation: Evaluation = self
+        inner: list[Evaluation] = []
+        while param not in evaluation._pointers:
+            if evaluation.outer is None:
+                return None
+            inner.append(evaluation)
+            evaluation = evaluation.outer
+        known = evaluation._pointers[param]
+        return known if all(known[1].isdisjoint(one.values) for one in inner) else None
+
+    def _follow(self, param: Param) -> Tensor | None:
+        """What a pointer gives where it stands: outside of a plate from all members, inside of it for each of them."""
+        if not self.layout.plates:
+            return param.follow()
+        from .members import pointer_over_plates
+
+        return pointer_over_plates(self, param)
 
     def set_live(self, param: Param, value: Tensor) -> None:
-        """Set a live param for the rest of this call and forget the pointers that read it."""
+        """Set a live param for the rest of this call and forget the pointers that read it.
+
+        A scope gives some params other values for the time of one method; what the method sets beyond these is meant
+        for the whole call.
+        """
         if functorch_level() != self.level:
             raise ActiveStateError(
                 f"Live param {param.name!r} is set under a torch transform (vmap, grad, ...) that was entered outside of "
                 "any forward method, so its value would not make sense after it. Transform a @forward method instead."
             )
-        self.values[param] = value
+        evaluation = self
+        evaluation._forget(param)
+        while param not in evaluation.values and evaluation._is_scope():
+            evaluation = cast("Evaluation", evaluation.outer)
+            evaluation._forget(param)
+        evaluation.values[param] = value
+
+    def _is_scope(self) -> bool:
+        """Whether this evaluation and the one around it are the same call, under the same torch transforms."""
+        outer = self.outer
+        return outer is not None and outer.root is self.root and outer.level == self.level
+
+    def _forget(self, param: Param) -> None:
         for pointer in [p for p, (_, read) in self._pointers.items() if param in read]:
             del self._pointers[pointer]
 

@@ -17,6 +17,7 @@ from .evaluation import active_evaluation
 from .node import Node
 from .paths import node_path
 from .prior import Prior, as_prior
+from .prior_shape import shape_of_prior
 from .shapes import Shape, Template, as_shape, broadcast_shapes, fits, show
 
 __all__ = ["Param", "Role"]
@@ -337,21 +338,11 @@ class Param(Node):
         if self._shape is None:
             if self._stored is not None:
                 return tuple(self._stored.shape)[len(self._batch_shape or ()) :]
-            return () if self._prior is None else self._shape_of_prior(self._prior)
+            return () if self._prior is None else shape_of_prior(self)
         if self._stored is None or None not in self._shape:
             return self._shape
         sizes = tuple(self._stored.shape)[self._stored.ndim - len(self._shape) :]
         return tuple(size if declared is None else declared for declared, size in zip(self._shape, sizes, strict=True))
-
-    def _shape_of_prior(self, prior: Prior) -> Shape:
-        """The shape of one draw; where arguments are params, that of their values or of ones in their place."""
-        try:
-            built = prior.build(_stand_in)
-        except (ValueError, TypeError, RuntimeError) as error:
-            raise ParamConfigurationError(
-                f"Param {node_path(self)}: its shape cannot be told from its prior {prior}; give shape=(...). ({error})"
-            ) from None
-        return tuple(built.batch_shape) + tuple(built.event_shape)
 
     @shape.setter
     def shape(self, shape: Iterable[int | None] | None) -> None:
@@ -512,12 +503,3 @@ def _holds(value: Shape, template: Template, batch_shape: Shape | None) -> bool:
 
 def _as_nodes(link: Node | Iterable[Node]) -> list[Node]:
     return [link] if isinstance(link, Node) else list(link)
-
-
-def _stand_in(argument: Any) -> Any:
-    if not isinstance(argument, Param):
-        return argument
-    value = argument.stored_value
-    if value is not None and not argument.batched:
-        return value
-    return torch.ones(tuple(1 if size is None else size for size in argument.shape))

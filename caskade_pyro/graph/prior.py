@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch.distributions import Distribution
 
-from ..errors import ParamTypeError
+from ..errors import ModelError, ParamTypeError
+from .distributions import arguments
 from .structure import is_param
 
 if TYPE_CHECKING:
@@ -97,15 +98,15 @@ def as_prior(value: object, param_name: str) -> Prior | None:
 
 def describe_distribution(distribution: Distribution) -> str:
     """A distribution in short: its name and its arguments, tensors by their shape."""
-    base = getattr(distribution, "base_dist", None)
-    names = [name for name in distribution.arg_constraints if name in distribution.__dict__]
-    if not names and base is not None and type(distribution).__name__ in ("Independent", "ExpandedDistribution"):
-        return describe_distribution(base)
-    if not names:
-        names = [name for name in ("loc", "scale") if hasattr(distribution, name)]
-        if not names and base is not None:
-            return f"{type(distribution).__name__}({describe_distribution(base)})"
-    return f"{type(distribution).__name__}({', '.join(_show(getattr(distribution, name)) for name in names)})"
+    while type(distribution).__name__ in ("Independent", "ExpandedDistribution"):
+        distribution = distribution.base_dist  # type: ignore[attr-defined]
+    kind = type(distribution).__name__
+    try:
+        names, constants = arguments(distribution)
+    except ModelError:
+        return kind
+    shown = [_show(getattr(distribution, name)) for name in names] + [_show(value) for value in constants.values()]
+    return f"{kind}({', '.join(shown)})"
 
 
 def _show(value: Any) -> str:

@@ -16,8 +16,8 @@ import numpy as np
 
 from ..bridge.model import BoundModel
 from ..errors import SamplingError
-from .nuts import Chain, ChainSettings, Progress, run_chain
-from .progress import ProgressBars
+from .nuts import Chain, ChainSettings, run_chain
+from .progress import Progress, ProgressBars
 
 __all__ = ["Draws", "run_chains"]
 

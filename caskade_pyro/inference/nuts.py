@@ -10,15 +10,18 @@ import numpy as np
 import pyro
 import torch
 from pyro.infer import NUTS
-from pyro.infer.autoguide.initialization import init_to_median
+from pyro.infer.autoguide.initialization import init_to_median, init_to_value
+from pyro.infer.mcmc.adaptation import BlockMassMatrix
 from torch import Tensor
 
 from ..bridge.model import BoundModel
 from ..bridge.noncentered import NonCentered
 from .constrain import to_user_params
+from .progress import Progress
 from .seeds import seeded, stream_seed
+from .svi import Fitted
 
-__all__ = ["Chain", "ChainSettings", "Progress", "run_chain"]
+__all__ = ["Chain", "ChainSettings", "run_chain"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class ChainSettings:
         target_accept: The acceptance probability that the step size is adapted to.
         max_tree_depth: The bound on the number of doublings of a trajectory.
         dense: Sites whose joint covariance the mass matrix learns, True for all.
+        start: A fit from whose draws chains start and the mass matrix is made; None starts near the priors' medians.
     """
 
     draws: int
@@ -42,16 +46,7 @@ class ChainSettings:
     target_accept: float
     max_tree_depth: int
     dense: bool | list[tuple[str, ...]]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a chain stands."""
-
-    chain: int
-    step: int
-    divergences: int
-    step_size: float
+    start: Fitted | None = None
 
 
 @dataclass(frozen=True)
@@ -91,13 +86,7 @@ def run_chain(
         The draws, fewer than asked for if it was stopped.
     """
     with seeded(stream_seed(settings.seed, chain)):
-        kernel = NUTS(
-            bound.noncentered(settings.noncentered),
-            target_accept_prob=settings.target_accept,
-            max_tree_depth=settings.max_tree_depth,
-            full_mass=settings.dense,
-            init_strategy=init_to_median(num_samples=10),
-        )
+        kernel = _make_kernel(bound, settings)
         kernel.setup(settings.tune)
         kept: list[dict[str, Tensor]] = []
         diverging: list[bool] = []
@@ -117,6 +106,41 @@ def run_chain(
         kernel.cleanup()
     stats = {"diverging": np.array(diverging, dtype=bool)}
     return Chain(draws, stats, step_size, complete=len(kept) == settings.draws)
+
+
+def _make_kernel(bound: BoundModel, settings: ChainSettings) -> NUTS:
+    draws = None if settings.start is None else settings.start.draw_sampled(200)
+    first = None if draws is None else {name: values[0] for name, values in draws.items()}
+    kernel = NUTS(
+        bound.noncentered(settings.noncentered),
+        target_accept_prob=settings.target_accept,
+        max_tree_depth=settings.max_tree_depth,
+        full_mass=settings.dense,
+        init_strategy=init_to_median(num_samples=10) if first is None else init_to_value(values=first),
+    )
+    if draws is not None:
+        kernel.mass_matrix_adapter = FittedMassMatrix(kernel, draws)
+    return kernel
+
+
+class FittedMassMatrix(BlockMassMatrix):  # type: ignore[misc]
+    """A mass matrix that begins with the variances of some draws instead of ones."""
+
+    def __init__(self, kernel: NUTS, draws: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.kernel, self.draws = kernel, draws
+
+    def configure(self, mass_matrix_shape: Any, adapt_mass_matrix: bool = True, options: Any = None) -> None:
+        """Called by the kernel when it knows the blocks of the matrix: names of sites and shapes."""
+        super().configure(mass_matrix_shape, adapt_mass_matrix, options or {})
+        self.inverse_mass_matrix = {
+            names: variances if len(mass_matrix_shape[names]) == 1 else torch.diag(variances)
+            for names, variances in ((names, self._variances(names)) for names in mass_matrix_shape)
+        }
+
+    def _variances(self, names: tuple[str, ...]) -> Tensor:
+        unconstrained = [self.kernel.transforms[name](self.draws[name]) for name in names]
+        return torch.cat([value.reshape(value.shape[0], -1).var(0) for value in unconstrained])
 
 
 def _steps(kernel: NUTS, settings: ChainSettings) -> Iterator[tuple[dict[str, Tensor], bool]]:

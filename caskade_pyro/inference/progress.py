@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 from tqdm.auto import tqdm
 
-from .nuts import Progress
-
-__all__ = ["ProgressBars", "progress_bar"]
+__all__ = ["Progress", "ProgressBars", "progress_bar"]
 
 SECONDS_BETWEEN_LINES = 10.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a chain stands."""
+
+    chain: int
+    step: int
+    divergences: int
+    step_size: float
 
 
 def progress_bar(total: int, description: str, unit: str, show: bool, position: int | None = None) -> Any:
@@ -42,6 +51,8 @@ class ProgressBars:
     def update(self, progress: Progress) -> None:
         """Move the bar of a chain to where it stands."""
         bar = self.bars[progress.chain]
+        if bar.n == 0:
+            bar.unpause()  # a chain may have waited for a core; its speed counts from its own start
         stage = "warm-up" if progress.step <= self.tune else "sampling"
         bar.set_postfix_str(f"{stage}, step size {progress.step_size:.2g}, {progress.divergences} divergences", refresh=False)
         bar.update(progress.step - bar.n)

@@ -42,6 +42,7 @@ class Fitted:
         losses: The negative ELBO at each step.
         noncentered: Which sites the guide describes as offsets.
         seed: The seed of the fit.
+        params: The guide's own parameters: a param store of its own, so that fits do not meet in Pyro's global one.
         complete: Whether all steps were taken; False after an interrupt.
     """
 
@@ -50,17 +51,20 @@ class Fitted:
     losses: np.ndarray[Any, Any]
     noncentered: NonCentered
     seed: int
+    params: Any
     complete: bool
 
     def draw(self, draws: int, seed: int) -> dict[str, np.ndarray[Any, Any]]:
         """Draws from the guide in the user's params, ``(draws, *plates, *shape)`` by site."""
-        with seeded(stream_seed(seed, 0)), torch.no_grad():
-            one_by_one = [self.guide() for _ in range(draws)]
-            stacked: dict[str, Tensor] = {
-                name: torch.stack([one[name] for one in one_by_one]) for name in one_by_one[0]
-            }
-            found = to_user_params(self.bound, stacked, self.noncentered)
+        with seeded(stream_seed(seed, 0)):
+            found = to_user_params(self.bound, self.draw_sampled(draws), self.noncentered)
         return {name: value.numpy() for name, value in found.items()}
+
+    def draw_sampled(self, draws: int) -> dict[str, Tensor]:
+        """Draws from the guide as it describes them, offsets included, ``(draws, *Pyro's batch dims, *shape)`` by site."""
+        with torch.no_grad(), pyro.get_param_store().scope(self.params):
+            one_by_one = [self.guide() for _ in range(draws)]
+        return {name: torch.stack([one[name] for one in one_by_one]) for name in one_by_one[0]}
 
 
 def run_svi(
@@ -72,27 +76,32 @@ def run_svi(
     Raises:
         SamplingError: The guide is unknown, or the loss is not finite.
     """
-    model = bound.noncentered(noncentered)
-    fitted = _make_guide(guide, model)
-    optimiser = ClippedAdam({"lr": lr, "lrd": 0.1 ** (1 / max(1, steps))})
-    svi = SVI(model, fitted, optimiser, Trace_ELBO(num_particles=particles))
     losses: list[float] = []
-    pyro.clear_param_store()
-    with seeded(stream_seed(seed, 0)), progress_bar(steps, "fit", "step", progress) as bar:
+    with seeded(stream_seed(seed, 0)), pyro.get_param_store().scope() as params:
+        model = bound.noncentered(noncentered)
+        fitted = _make_guide(guide, model)
+        optimiser = ClippedAdam({"lr": lr, "lrd": 0.1 ** (1 / steps)})
+        svi = SVI(model, fitted, optimiser, Trace_ELBO(num_particles=particles))
         try:
-            for step in range(steps):
-                losses.append(float(svi.step()))
-                if not np.isfinite(losses[-1]):
-                    raise SamplingError(f"The loss of the fit is {losses[-1]} at step {step + 1}; try a smaller lr= than {lr}.")
-                bar.update()
-                if step % 20 == 0:
-                    bar.set_postfix_str(f"ELBO {-np.mean(losses[-100:]):.6g}", refresh=False)
+            _take_steps(svi, steps, lr, losses, progress)
         except KeyboardInterrupt:
             if not losses:
                 raise
-    if isinstance(fitted, autoguide.AutoLaplaceApproximation):
-        fitted = fitted.laplace_approximation()
-    return Fitted(bound, fitted, np.array(losses), noncentered, seed, complete=len(losses) == steps)
+        if isinstance(fitted, autoguide.AutoLaplaceApproximation):
+            fitted = fitted.laplace_approximation()
+    complete = len(losses) == steps
+    return Fitted(bound, fitted, np.array(losses), noncentered, seed, params, complete)
+
+
+def _take_steps(svi: SVI, steps: int, lr: float, losses: list[float], progress: bool) -> None:
+    with progress_bar(steps, "fit", "step", progress) as bar:
+        for step in range(steps):
+            losses.append(float(svi.step()))
+            if not np.isfinite(losses[-1]):
+                raise SamplingError(f"The loss of the fit is {losses[-1]} at step {step + 1}; try a smaller lr= than {lr}.")
+            bar.update()
+            if step % 20 == 0:
+                bar.set_postfix_str(f"ELBO {-np.mean(losses[-100:]):.6g}", refresh=False)
 
 
 def _make_guide(guide: str | Callable[..., Any], model: Callable[..., Any]) -> Any:

@@ -16,6 +16,7 @@ from ..inference.nuts import ChainSettings
 from ..inference.seeds import fresh_seed
 from .arviz import to_inference_data
 from .diagnostics import warn_of_trouble
+from .fit import Fit
 
 __all__ = ["sample"]
 
@@ -32,6 +33,7 @@ def sample(
     target_accept: float = 0.8,
     max_tree_depth: int = 10,
     dense: bool | Sequence[str] = False,
+    start: Fit | None = None,
     progress: bool = True,
 ) -> az.InferenceData:
     """Sample the posterior with NUTS (Hoffman and Gelman 2014), each chain in a process of its own.
@@ -47,6 +49,8 @@ def sample(
         target_accept: The acceptance probability to adapt the step size to; raise it against divergences.
         max_tree_depth: The bound on the number of doublings of a trajectory.
         dense: Names of sites whose joint covariance the mass matrix learns; True for all sites.
+        start: A fit of the same model: chains start at draws from it, with a mass matrix of its variances. A fit of a few
+            seconds can spare most of the warm-up where params have very different scales.
         progress: Whether to show progress.
 
     Returns:
@@ -67,15 +71,17 @@ def sample(
         ...     def data(self, mu):
         ...         return dist.Normal(mu, 1.0)
         >>> bound = ck.PyroModel(Mean().data).bind(obs=torch.tensor([0.9, 1.1]))
-        >>> posterior = ck.sample(bound, draws=500, tune=200, chains=2, seed=1, progress=False)
+        >>> posterior = ck.sample(bound, draws=1000, tune=500, chains=2, seed=1, progress=False)
         >>> dict(posterior.posterior.sizes)
-        {'chain': 2, 'draw': 500}
+        {'chain': 2, 'draw': 1000}
     """
     for name, value in (("draws", draws), ("chains", chains)):
         if value < 1:
             raise SamplingError(f"{name} must be at least 1, not {value}.")
     if tune < 0:
         raise SamplingError(f"tune must not be negative, but is {tune}.")
+    if start is not None and bound.decisions(start.fitted.noncentered) != bound.decisions(noncentered):
+        raise SamplingError("start= was fitted with another noncentered= than is asked for here; give both the same.")
     seed = fresh_seed() if seed is None else seed
     settings = ChainSettings(
         draws=draws,
@@ -85,6 +91,7 @@ def sample(
         target_accept=target_accept,
         max_tree_depth=max_tree_depth,
         dense=dense if isinstance(dense, bool) else [_sampled_names(bound, dense, noncentered)],
+        start=None if start is None else start.fitted,
     )
     start = perf_counter()
     drawn = run_chains(bound, settings, chains, cores, progress)

@@ -1,0 +1,55 @@
+"""What a prediction depends on, found by following derivatives from it to the params."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from ..errors import ModelError
+from ..graph.distributions import arguments, parts
+from .simulate import Values
+
+__all__ = ["dependencies", "write_out"]
+
+
+def dependencies(distribution: Distribution, tracked: Values) -> tuple[Any, ...]:
+    """The params with a path of derivatives to a distribution; all of them, where it cannot be taken apart."""
+    try:
+        return _reached(parts(distribution).tensors, tracked)
+    except ModelError:
+        return tuple(tracked)
+
+
+def _reached(tensors: Sequence[Tensor], tracked: Values) -> tuple[Any, ...]:
+    params = [param for param, value in tracked.items() if value.requires_grad]
+    outputs = [tensor.sum() for tensor in tensors if tensor.requires_grad]
+    if not outputs or not params:
+        return ()
+    inputs = [tracked[param] for param in params]
+    gradients = torch.autograd.grad(outputs, inputs, allow_unused=True, retain_graph=True)
+    return tuple(param for param, gradient in zip(params, gradients, strict=True) if gradient is not None)
+
+
+def write_out(distribution: Distribution, tracked: Values) -> str:
+    """A distribution as one would write it: arguments that are the value of a param by its name, numbers as they are."""
+    while type(distribution).__name__ in ("Independent", "ExpandedDistribution"):
+        distribution = distribution.base_dist  # type: ignore[attr-defined]
+    try:
+        names, _ = arguments(distribution)
+    except ModelError:
+        return type(distribution).__name__
+    shown = [_write_argument(name, getattr(distribution, name), tracked) for name in names]
+    return f"{type(distribution).__name__}({', '.join(shown)})"
+
+
+def _write_argument(name: str, value: Tensor, tracked: Values) -> str:
+    reached = _reached([value], tracked)
+    if not reached and bool((value == value.reshape(-1)[:1]).all()):
+        return f"{value.reshape(-1)[0].item():.4g}"
+    if len(reached) == 1 and bool((value == tracked[reached[0]].reshape(-1)[:1]).all()):
+        return str(reached[0].name)
+    return name
