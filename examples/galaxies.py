@@ -139,7 +139,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("demo_output"), help="the folder for the results")
     parser.add_argument("--galaxies", type=int, default=58, help="how many galaxies to fit (58)")
-    parser.add_argument("--draws", type=int, default=250, help="draws of each of the four chains (250)")
+    parser.add_argument("--draws", type=int, default=400, help="draws of each of the four chains (400)")
     parser.add_argument("--tune", type=int, default=200, help="steps of warm-up of each chain (200)")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
@@ -157,9 +157,7 @@ def main():
 
     # A variational fit of a few seconds gives the chains their starting points and the scales of the params.
     fitted = ck.fit(bound, steps=1500, seed=options.seed)
-    posterior = ck.sample(
-        bound, draws=options.draws, tune=options.tune, chains=4, seed=options.seed, start=fitted
-    )  # fmt: skip
+    posterior = ck.sample(bound, draws=options.draws, tune=options.tune, chains=4, seed=options.seed, start=fitted)
     posterior.to_netcdf(str(options.out / "posterior.nc"))
     print()
     print_summary(posterior)

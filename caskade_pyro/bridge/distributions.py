@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 
 from ..errors import ModelError
 
-__all__ = ["expand_own", "to_pyro"]
+__all__ = ["expand_own", "to_pyro", "with_global_validation"]
 
 
 def to_pyro(distribution: Distribution) -> Any:
@@ -19,8 +19,6 @@ def to_pyro(distribution: Distribution) -> Any:
     Raises:
         ModelError: Pyro has no class for it.
     """
-    if isinstance(distribution, dist.TorchDistribution) or hasattr(distribution, "has_enumerate_support_flag"):
-        return distribution
     if hasattr(distribution, "mask") and hasattr(distribution, "to_event"):
         return distribution
     kind = getattr(dist, type(distribution).__name__, None)
@@ -41,3 +39,16 @@ def expand_own(distribution: Any, left: tuple[int, ...], own: tuple[int, ...]) -
     if tuple(distribution.batch_shape) != left + own:
         distribution = distribution.expand(left + own)
     return distribution.to_event(len(own)) if own else distribution
+
+
+def with_global_validation(distribution: Any) -> Any:
+    """A copy that checks its values or not as is set at the time of use, not as was set when it was made.
+
+    A distribution that is kept between calls must not keep on checking where Pyro has switched that off: samplers do,
+    and a tracer cannot follow the checks.
+    """
+    free = copy.copy(distribution)
+    free.__dict__.pop("_validate_args", None)
+    if "base_dist" in free.__dict__:
+        free.base_dist = with_global_validation(free.base_dist)
+    return free

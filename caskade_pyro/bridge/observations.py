@@ -79,7 +79,7 @@ def as_data(obs: Any) -> dict[str, Tensor]:
         if value is None:
             continue
         try:
-            found[name] = torch.as_tensor(value)
+            found[name] = value if isinstance(value, Tensor) else torch.as_tensor(value)
         except (TypeError, ValueError, RuntimeError) as error:
             raise ObservationError(f"The data of {name!r} are no array or tensor: {error}") from None
     return found

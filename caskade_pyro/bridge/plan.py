@@ -20,7 +20,7 @@ from ..graph.distributions import map_batch
 from ..graph.layout import PlateLayout
 from ..graph.shapes import Shape
 from .dependencies import dependencies, write_out
-from .distributions import to_pyro
+from .distributions import to_pyro, with_global_validation
 from .observations import Observation, as_distributions, check_data, name_dims
 from .plates import Dims, SitePlates, allocate
 from .priors import PriorFit, draw_one, fit_prior, site_distribution
@@ -149,7 +149,7 @@ def _site(layout: PlateLayout, source: Source, fit: PriorFit, template: Distribu
     plates = SitePlates(placement.plates, _sizes(layout, placement.plates), tuple(dims[name] for name in placement.plates))
     constant = None
     if not source.prior.parents:
-        constant = site_distribution(source.name, source.prior, fit, plates, _no_params)
+        constant = with_global_validation(site_distribution(source.name, source.prior, fit, plates, _no_params))
     shape = placement.root_shape + placement.plate_shape + placement.shape
     return Site(source, plates, fit, shape, constant, template)
 

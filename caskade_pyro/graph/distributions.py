@@ -47,16 +47,23 @@ def parts(distribution: Distribution) -> Parts:
         ModelError: It cannot be taken apart.
     """
     names, constants = arguments(distribution)
+    nested = {name: parts(value) for name, value in constants.items() if isinstance(value, Distribution)}
     batch = tuple(distribution.batch_shape)
     tensors = []
     for name in names:
         own = _own_dims(distribution, name)
         value = getattr(distribution, name)
         tensors.append(value.expand(batch + tuple(value.shape[value.ndim - own :])))
-    kind = type(distribution)
+    tensors += [tensor for inner in nested.values() for tensor in inner.tensors]
+    kind: Callable[..., Distribution] = type(distribution)
+    if not tensors or any(_may_hold_tensors(value) for name, value in constants.items() if name not in nested):
+        raise _cannot(distribution)
 
     def rebuild(values: Sequence[Tensor]) -> Distribution:
-        return kind(**dict(zip(names, values, strict=True)), **constants)
+        left = iter(values)
+        given = {name: next(left) for name in names}
+        built = {name: inner.rebuild([next(left) for _ in inner.tensors]) for name, inner in nested.items()}
+        return kind(**constants | given | built)
 
     with without_validation():
         again = rebuild(tensors)
@@ -95,6 +102,12 @@ def arguments(distribution: Distribution) -> tuple[list[str], dict[str, Any]]:
         elif argument.default is argument.empty:
             raise _cannot(distribution)
     return _one_of_each(distribution, names), constants
+
+
+def _may_hold_tensors(constant: Any) -> bool:
+    """Whether a constant may be hiding parameters, as a list of transforms does."""
+    values = constant if isinstance(constant, tuple) else (constant,)
+    return not all(isinstance(value, (bool, int, float, str, torch.dtype)) for value in values)
 
 
 def _stores(distribution: Distribution, name: str) -> bool:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .node import Node
     from .param import Param
 
-__all__ = ["Evaluation", "active_evaluation", "current_evaluation", "functorch_level", "is_active"]
+__all__ = ["Evaluation", "active_evaluation", "current_evaluation", "functorch_level", "is_active", "outside_of_calls"]
 
 
 class _ThreadState(threading.local):
@@ -58,7 +58,7 @@ class Evaluation:
         layout: The plate layout of the outermost module, which gives batch dims their meaning.
     """
 
-    __slots__ = ("_pointers", "_reading", "inside", "layout", "level", "online", "outer", "previous", "root", "values")
+    __slots__ = ("_pointers", "_reading", "inside", "layout", "level", "online", "outer", "previous", "root", "scoped", "values")
 
     def __init__(
         self,
@@ -75,6 +75,7 @@ class Evaluation:
         self.inside = inside
         self.layout = root.structure.layout if layout is None else layout
         self.level = functorch_level()
+        self.scoped = False
         self.previous: Evaluation | None = None
         self._pointers: dict[Param, tuple[Tensor, frozenset[Param]]] = {}
         self._reading: list[set[Param]] = [] if outer is None else outer._reading
@@ -91,7 +92,9 @@ class Evaluation:
 
     def scope(self, values: dict[Param, Tensor]) -> Evaluation:
         """An evaluation of the same call in which some values differ and new ones do not outlive it."""
-        return Evaluation(self.root, values, outer=self, inside=self.inside, layout=self.layout)
+        scope = Evaluation(self.root, values, outer=self, inside=self.inside, layout=self.layout)
+        scope.scoped = scope.level == self.level
+        return scope
 
     def value(self, param: Param) -> Tensor | None:
         """The value of a param in this call; None if it has none."""
@@ -158,15 +161,10 @@ class Evaluation:
             )
         evaluation = self
         evaluation._forget(param)
-        while param not in evaluation.values and evaluation._is_scope():
+        while evaluation.scoped and param not in evaluation.values:
             evaluation = cast("Evaluation", evaluation.outer)
             evaluation._forget(param)
         evaluation.values[param] = value
-
-    def _is_scope(self) -> bool:
-        """Whether this evaluation and the one around it are the same call, under the same torch transforms."""
-        outer = self.outer
-        return outer is not None and outer.root is self.root and outer.level == self.level
 
     def _forget(self, param: Param) -> None:
         for pointer in [p for p, (_, read) in self._pointers.items() if param in read]:
@@ -179,6 +177,13 @@ def active_evaluation(node: Node) -> Evaluation | None:
     while evaluation is not None and node not in evaluation.root.structure.members:
         evaluation = evaluation.previous
     return evaluation
+
+
+def outside_of_calls(pointer: Param) -> Evaluation:
+    """The evaluation of a pointer when no call runs: from the values that the graph holds, each pointer once."""
+    from .layout import PlateLayout
+
+    return Evaluation(pointer, {}, layout=PlateLayout(pointer, (), (), {}, {}))
 
 
 def is_active(node: Node) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import FillParamsError, PlateError
 from .evaluation import Evaluation, active_evaluation, current_evaluation, functorch_level
-from .members import check_constants, member_values
+from .members import check_constants, check_entry, member_values
 from .packing import as_value, unpack
 from .structure import is_param
 
@@ -73,11 +73,14 @@ def open_call(module: Module, params: Any) -> Evaluation:
     """The evaluation of a call that is given params; inside of that of the caller, where the module belongs to it."""
     around = active_evaluation(module)
     if around is None:
-        layout, inside = module.structure.layout, ()
+        layout = module.structure.layout
+        inside: tuple[str, ...] = ()
     else:
         layout, inside = around.layout, around.layout.chains[module]
     values = {} if params is None else unpack(module, layout, inside, params)
     if around is not None:
+        if params is None:
+            check_entry(module, around, inside)
         check_constants(module, around, inside, values)
     evaluation = Evaluation(module, values, outer=around, inside=inside, layout=layout)
     if len(values) < len(module.structure.dynamic_params):

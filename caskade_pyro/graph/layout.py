@@ -8,7 +8,7 @@ the Pyro plates, the boxes of diagrams and the dims of draws. It relies on a sma
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .node import Node, PlateDeclaration
     from .param import Param
 
-__all__ = ["Placement", "Plate", "PlateLayout", "plate_dims", "plate_layout"]
+__all__ = ["Placement", "Plate", "PlateLayout", "online_nodes", "plate_dims", "plate_layout"]
 
 
 @dataclass(frozen=True)
@@ -127,18 +127,36 @@ class PlateLayout:
         return found
 
     @cached_property
+    def summaries(self) -> frozenset[Node]:
+        """The pointers that stand outside of a plate and depend on params inside: they read all members at once."""
+        depth: dict[Node, int] = {}
+        for node in reversed(topological_order(self.root)):
+            depth[node] = max([len(self.chains[node]), *(depth[child] for child in node.children.values())])
+        return frozenset(node for node in depth if _is_pointer(node) and depth[node] > len(self.chains[node]))
+
+    @cached_property
     def _by_param(self) -> dict[Param, Placement]:
         return {placement.param: placement for placement in self.placements}
 
 
 @dataclass(frozen=True)
 class _Route:
-    """The best path to a node so far: fewest plates, then fewest links; ``rival`` is another chain just as short."""
+    """The best path to a node so far: not through a pointer, fewest plates, fewest links.
+
+    ``borrowed`` says that it leads through a pointer, which uses a param and does not own it; ``rival`` is another
+    chain just as short.
+    """
 
     path: str
     links: int
     chain: tuple[str, ...]
+    borrowed: bool = False
     rival: tuple[str, ...] | None = None
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """The less, the better."""
+        return self.borrowed, len(self.chain)
 
 
 def plate_layout(module: Node) -> PlateLayout:
@@ -196,14 +214,25 @@ def _routes(root: Node) -> tuple[dict[Node, _Route], dict[str, tuple[Node, str]]
     for node in topological_order(root):
         here = routes[node]
         subgraphs = node.subgraphs
+        borrowed = here.borrowed or _is_pointer(node)
         for key, child in node.children.items():
             path = f"{here.path}.{key}" if here.path else key
             chain = here.chain
             if child in subgraphs:
                 links[path] = (node, key)
                 chain = (*chain, path)
-            routes[child] = _shorter(routes.get(child), _Route(path, here.links + 1, chain, _extended(here, chain)))
+            route = _Route(path, here.links + 1, chain, borrowed, _extended(here, chain))
+            routes[child] = _shorter(routes.get(child), route)
     return routes, links
+
+
+def _is_pointer(node: Node) -> bool:
+    return is_param(node) and bool(node.pointer)  # type: ignore[attr-defined]
+
+
+def online_nodes(root: Node) -> frozenset[Node]:
+    """The nodes that a call of ``root`` runs itself: those that lie in none of its plates."""
+    return frozenset(node for node, route in _routes(root)[0].items() if not route.chain)
 
 
 def _extended(here: _Route, chain: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -212,14 +241,14 @@ def _extended(here: _Route, chain: tuple[str, ...]) -> tuple[str, ...] | None:
 
 
 def _shorter(former: _Route | None, new: _Route) -> _Route:
-    if former is None or len(new.chain) < len(former.chain):
+    if former is None or new.rank < former.rank:
         return new
-    if len(new.chain) > len(former.chain):
+    if new.rank > former.rank:
         return former
     best = new if new.links < former.links else former
     other = former if best is new else new
     rival = best.rival or other.rival or (other.chain if other.chain != best.chain else None)
-    return _Route(best.path, best.links, best.chain, rival)
+    return replace(best, rival=rival)
 
 
 def _declaration(parent: Node, key: str) -> PlateDeclaration:

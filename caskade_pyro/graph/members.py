@@ -17,10 +17,20 @@ from .shapes import show
 from .structure import is_param
 
 if TYPE_CHECKING:
+    from .module import Module
     from .node import Node
     from .param import Param
 
-__all__ = ["Members", "check_constants", "map_members", "member_values", "value_over_members", "vmap"]
+__all__ = [
+    "Members",
+    "check_constants",
+    "check_entry",
+    "map_members",
+    "member_values",
+    "pointer_over_plates",
+    "value_over_members",
+    "vmap",
+]
 
 
 @dataclass(frozen=True)
@@ -75,13 +85,19 @@ def member_values(evaluation: Evaluation, child: Node) -> Members:
 
 
 def _along(evaluation: Evaluation, param: Param, value: Tensor, plate: Plate) -> tuple[Tensor, int | None]:
-    """Find the dim of a value that counts the members of a plate; a dim of 1 that repeats nothing is taken away."""
+    """Find the dim of a value that counts the members of a plate.
+
+    A dim of 1 that repeats nothing is taken away; a value without dims of a param that is repeated is repeated.
+    """
     ahead = remaining_chain(evaluation.layout, evaluation.inside, param)
     if plate.name not in ahead:
         return value, None
-    batch_dims = value.ndim - len(evaluation.layout.placement(param).shape)
+    placement = evaluation.layout.placement(param)
+    batch_dims = value.ndim - len(placement.shape)
     dim = max(0, batch_dims - len(ahead)) + ahead.index(plate.name)
     if dim >= batch_dims:
+        if plate.name in placement.plates and plate.size not in (None, 1):
+            return value.expand(plate.size, *value.shape), 0
         return value, None
     if value.shape[dim] == 1 and plate.size not in (None, 1):
         return value.squeeze(dim), None
@@ -124,6 +140,42 @@ def map_members(
     in_dims = (arg_dims, [members.dims[param] for param in params])
     mapped = over_members(one_member, in_dims=in_dims, chunk_size=chunk_size, randomness=randomness)
     return mapped(args, [members.values[param] for param in params])
+
+
+def check_entry(module: Module, around: Evaluation, inside: tuple[str, ...]) -> None:
+    """Refuse to enter a plate with the values of all its members as if they were those of one."""
+    if len(inside) <= len(around.inside):
+        return
+    for param in module.structure.dynamic_params:
+        ahead = remaining_chain(around.layout, around.inside, param)
+        value = around.value(param)
+        if value is None or not ahead:
+            continue
+        batch = tuple(value.shape[: value.ndim - len(around.layout.placement(param).shape)])
+        if any(size != 1 for size in batch[-len(ahead) :]):
+            raise PlateError(
+                f"{module!r} is called for one member of plate {inside[-1]}, but param {around.layout.paths[param]} has "
+                f"the values of all of them, of shape {show(value.shape)}. Call it for each member: "
+                f"ck.vmap(self.{inside[-1].rpartition('.')[2]}.method)(...)."
+            )
+
+
+def pointer_over_plates(evaluation: Evaluation, param: Param) -> Tensor | None:
+    """The value of a pointer from where it stands in the plates.
+
+    One outside of a plate that reads params inside sees all members, whoever asks; one inside of a plate that is asked
+    for from outside is computed for each member.
+    """
+    chain = evaluation.layout.chains.get(param, ())
+    if len(chain) < len(evaluation.inside) and param in evaluation.layout.summaries:
+        around = evaluation
+        while len(around.inside) > len(chain) and around.outer is not None:
+            around = around.outer
+        with around.scope({}) as scope:
+            return scope.value(param)
+    if len(chain) > len(evaluation.inside) and chain[: len(evaluation.inside)] == evaluation.inside:
+        return value_over_members(evaluation, param)
+    return param.follow()
 
 
 def value_over_members(evaluation: Evaluation, param: Param) -> Tensor | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..errors import ActiveStateError, GraphError, LinkToAttributeError, NodeConfigurationError, NotLinkedError
+from ..errors import ActiveStateError, CaskadeException, GraphError, LinkToAttributeError, NodeConfigurationError, NotLinkedError
 from . import drawing
 from .evaluation import is_active
 from .structure import Structure
@@ -126,14 +126,24 @@ class Node:
         """
         if isinstance(key, (list, tuple)) and not isinstance(key, Node):
             pairs = [(k, None) for k in key] if child is None else list(zip(key, child, strict=True))  # type: ignore[arg-type]
-            for one_key, one_child in pairs:
-                self.link(one_key, one_child)
+            self._link_all(pairs)
             return
         if child is None:
             if not isinstance(key, Node):
                 raise GraphError(f"link({key!r}) of {self!r}: give the node to link under this key.")
             key, child = key.name, key
         setattr(self, key, child)  # type: ignore[arg-type]
+
+    def _link_all(self, pairs: Iterable[tuple[Any, Any]]) -> None:
+        """Link several nodes, all or nothing."""
+        before = set(self._children)
+        try:
+            for key, child in pairs:
+                self.link(key, child)
+        except CaskadeException:
+            for key in self._children.keys() - before:
+                self._unlink(key)
+            raise
 
     def hierarchical_link(
         self, key: str, child: Node, size: int | None = None, members: Sequence[str] | None = None
@@ -159,6 +169,7 @@ class Node:
             >>> ck.plate_layout(district).plates[0].size
             8
         """
+        self._refuse_while_active("link", key)
         declaration = _declare_plate(self, key, child, size, members)
         if self._children.get(key) is child and key not in self._plates:
             raise GraphError(
@@ -177,11 +188,9 @@ class Node:
         """
         if key is None:
             key = list(self._children)
-        if isinstance(key, (list, tuple)) and not isinstance(key, Node):
-            for one in [self._key_of(one) for one in key]:
-                self._unlink(one)
-            return
-        self._unlink(self._key_of(key))  # type: ignore[arg-type]
+        several = isinstance(key, (list, tuple)) and not isinstance(key, Node)
+        for one in dict.fromkeys(self._key_of(one) for one in (key if several else [key])):  # type: ignore[union-attr,list-item]
+            self._unlink(one)
 
     def _key_of(self, key: str | Node) -> str:
         if isinstance(key, Node):
@@ -255,6 +264,7 @@ class Node:
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Node:
         """Move the values of all params at and below this node to a device or dtype."""
+        self._refuse_while_active("move", self._name)
         for node in topological_order(self):
             node._to(device, dtype)
         return self
@@ -275,6 +285,21 @@ class Node:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._name})"
+
+    # Copies: a node is copied and pickled with all that is below it, and nothing that is above.
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what follows from the links: what is known of the graph, and the parents."""
+        state = dict(self.__dict__)
+        del state["_parents"]
+        return state | {"_structure": None, "_stale": True}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the state, and become a parent of the children."""
+        self.__dict__.update(state)
+        self.__dict__.setdefault("_parents", {})
+        for child in self._children.values():
+            child.__dict__.setdefault("_parents", {})[self] = 1
 
 
 def _has_setter(owner: type, key: str) -> bool:

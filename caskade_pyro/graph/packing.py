@@ -141,6 +141,8 @@ def _unpack_tensor(
         )
     batch = tuple(params.shape[:-1])
     pieces = params.split([slot.size for slot in places], dim=-1) if places else ()
+    if not params.is_floating_point() and not params.is_complex():
+        pieces = tuple(as_inexact(slot.param, piece) for slot, piece in zip(places, pieces, strict=True))
     if not batch:
         return {slot.param: piece.reshape(slot.shape) for slot, piece in zip(places, pieces, strict=True)}
     values = {}
@@ -204,6 +206,13 @@ def _descend(root: Node, node: Node, key: str) -> Node:
     return node
 
 
+def as_inexact(param: Param, value: Tensor) -> Tensor:
+    """Integers given to a call become floating, unless the param itself has such a dtype."""
+    if value.is_floating_point() or value.is_complex() or param.dtype == value.dtype:
+        return value
+    return value.to(torch.get_default_dtype())
+
+
 def as_value(param: Param, path: str, value: Any) -> Tensor:
     """A value given to a call, as a tensor that ends with the param's own shape.
 
@@ -215,8 +224,7 @@ def as_value(param: Param, path: str, value: Any) -> Tensor:
             value = torch.as_tensor(value, dtype=param.dtype, device=param.device)
         except (TypeError, ValueError, RuntimeError) as error:
             raise ParamTypeError(f"Param {path}: {value!r} is no number, array or tensor ({error}).") from None
-        if not value.is_floating_point() and not value.is_complex():
-            value = value.to(torch.get_default_dtype())
+    value = as_inexact(param, value)
     template = param.declared_shape
     if template is not None:
         split = value.ndim - len(template)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ActiveStateError, GraphError, InvalidValueWarning, ParamConfigurationError, ParamTypeError
-from .evaluation import active_evaluation
+from .evaluation import active_evaluation, outside_of_calls
 from .node import Node
 from .paths import node_path
 from .prior import Prior, as_prior
@@ -180,6 +180,7 @@ class Param(Node):
         stored = None if value is None else self._accept(value, role)
         self._unlink_target()
         self._store(role, stored)
+        self.is_valid()
 
     def to_pointer(self, value: Param | Callable[[Param], Any], link: Node | Sequence[Node] = ()) -> None:
         """Tie this param to another, or to a function of others.
@@ -265,7 +266,10 @@ class Param(Node):
         evaluation = active_evaluation(self)
         if evaluation is not None:
             return evaluation.value(self)
-        return self.follow() if self.pointer else self._stored
+        if not self.pointer:
+            return self._stored
+        with outside_of_calls(self) as evaluation:
+            return evaluation.value(self)
 
     @value.setter
     def value(self, value: Any) -> None:
@@ -280,7 +284,7 @@ class Param(Node):
         elif isinstance(value, Param) or callable(value):
             self.to_pointer(value)
         else:
-            self._fix(Role.STATIC if self.static else Role.DYNAMIC, value)
+            self._fix(Role.DYNAMIC if self.dynamic else Role.STATIC, value)
 
     @property
     def npvalue(self) -> np.ndarray[Any, Any] | None:
@@ -293,7 +297,6 @@ class Param(Node):
         self._role, self._stored, self._pointer = role, value, None
         if former != (role, None if value is None else value.shape):
             self._invalidate()
-        self.is_valid()
 
     def _as_tensor(self, value: Any, role: Role) -> Tensor:
         try:
@@ -399,6 +402,7 @@ class Param(Node):
 
     @prior.setter
     def prior(self, value: object) -> None:
+        self._refuse_while_active("set the prior of", self.name)
         self._prior = as_prior(value, node_path(self))
         self._invalidate()
 
@@ -409,6 +413,7 @@ class Param(Node):
 
     @group.setter
     def group(self, group: int) -> None:
+        self._refuse_while_active("group", self.name)
         if isinstance(group, bool) or not isinstance(group, int):
             raise ParamConfigurationError(f"Param {node_path(self)}: the group must be an integer, not {group!r}.")
         self._group = group
@@ -445,6 +450,7 @@ class Param(Node):
         self._set_bounds(valid, self._cyclic)
 
     def _set_bounds(self, valid: tuple[Any, Any] | None, cyclic: bool) -> None:
+        self._refuse_while_active("bound", self.name)
         low, high = (None, None) if valid is None else self._as_bounds(valid)
         if cyclic and (low is None or high is None):
             raise ParamConfigurationError(f"Param {node_path(self)} is cyclic: it needs valid=(low, high), the circle's ends.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from .traversal import online_nodes, topological_order
+from .traversal import topological_order
 
 if TYPE_CHECKING:
     from .layout import PlateLayout
@@ -38,6 +38,8 @@ class Structure:
     @cached_property
     def online(self) -> frozenset[Node]:
         """The nodes that a call runs itself, without crossing a hierarchical link."""
+        from .layout import online_nodes
+
         return online_nodes(self.root)
 
     @cached_property

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .node import Node
 
-__all__ = ["mark_stale", "online_nodes", "reaches", "topological_order"]
+__all__ = ["mark_stale", "reaches", "topological_order"]
 
 
 def topological_order(root: Node) -> tuple[Node, ...]:
@@ -31,20 +31,7 @@ def topological_order(root: Node) -> tuple[Node, ...]:
 
 
 def _backwards(node: Node) -> Iterator[Node]:
-    return iter(tuple(reversed(node.children.values())))
-
-
-def online_nodes(root: Node) -> frozenset[Node]:
-    """The nodes that a call of ``root`` runs itself: those reached without crossing a hierarchical link."""
-    reached = {root}
-    stack = [root]
-    while stack:
-        node = stack.pop()
-        for child in node.children.values():
-            if child not in reached and child not in node.subgraphs:
-                reached.add(child)
-                stack.append(child)
-    return frozenset(reached)
+    return reversed(list(node.children.values()))
 
 
 def reaches(start: Node, target: Node) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..errors import ParamConfigurationError
+from ..errors import FillParamsMappingError, ParamConfigurationError
 from .evaluation import active_evaluation
 from .node import Node
 from .packing import pack, to_dict, unpack
@@ -133,13 +133,24 @@ class ParamHolder(Node):
             dynamic: The dynamic params, or the static ones.
 
         Raises:
-            FillParamsError: Too many or too few values, an unknown name, or a wrong shape.
+            FillParamsError: Too many or too few values, an unknown name, a pointer, or a wrong shape.
+            PlateError: The sizes disagree within a plate.
             ActiveStateError: A call runs.
         """
         self._refuse_while_active("set values", "all")
         if isinstance(params, Tensor):
             params = params.clone()
         values = unpack(self, self.structure.layout, (), params, dynamic)
+        if pointers := [self.structure.layout.paths[param] for param in values if param.pointer]:
+            raise FillParamsMappingError(f"{', '.join(pointers)} cannot be set: a pointer has the value of what it points to.")
         accepted = [(param, param._accept(value, param.role)) for param, value in values.items()]
-        for param, value in accepted:
-            param.value = value
+        former = [(param, param.stored_value) for param in values]
+        try:
+            for param, value in accepted:
+                param._store(param.role, value)
+                param.is_valid()
+            _ = self.structure.layout  # which raises where sizes disagree
+        except Exception:
+            for param, before in former:
+                param._store(param.role, before)
+            raise

@@ -33,12 +33,14 @@ class Draws:
         stats: By name, of shape ``(chains, draws)``.
         step_sizes: The adapted step size of each chain.
         complete: Whether all draws were made; False after an interrupt.
+        eager_because: Why the density was not traced; None if it was.
     """
 
     params: dict[str, np.ndarray[Any, Any]]
     stats: dict[str, np.ndarray[Any, Any]]
     step_sizes: tuple[float, ...]
     complete: bool
+    eager_because: str | None
 
 
 def run_chains(bound: BoundModel, settings: ChainSettings, chains: int, cores: int | None, progress: bool) -> Draws:
@@ -74,6 +76,7 @@ def _together(finished: list[Chain]) -> Draws:
         stats={name: np.stack([chain.stats[name][:shortest] for chain in finished]) for name in finished[0].stats},
         step_sizes=tuple(chain.step_size for chain in finished),
         complete=all(chain.complete for chain in finished),
+        eager_because=finished[0].eager_because,
     )
 
 

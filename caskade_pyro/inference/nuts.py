@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..bridge.model import BoundModel
 from ..bridge.noncentered import NonCentered
+from ..density.potential import make_potential
 from .constrain import to_user_params
 from .progress import Progress
 from .seeds import seeded, stream_seed
@@ -58,12 +59,14 @@ class Chain:
         stats: By name, one value for each draw.
         step_size: The adapted step size.
         complete: Whether all draws were made.
+        eager_because: Why the density was not traced; None if it was.
     """
 
     draws: dict[str, np.ndarray[Any, Any]]
     stats: dict[str, np.ndarray[Any, Any]]
     step_size: float
     complete: bool
+    eager_because: str | None
 
 
 def run_chain(
@@ -86,7 +89,7 @@ def run_chain(
         The draws, fewer than asked for if it was stopped.
     """
     with seeded(stream_seed(settings.seed, chain)):
-        kernel = _make_kernel(bound, settings)
+        kernel, eager_because = _make_kernel(bound, settings)
         kernel.setup(settings.tune)
         kept: list[dict[str, Tensor]] = []
         diverging: list[bool] = []
@@ -105,30 +108,36 @@ def run_chain(
         step_size = float(kernel.step_size)
         kernel.cleanup()
     stats = {"diverging": np.array(diverging, dtype=bool)}
-    return Chain(draws, stats, step_size, complete=len(kept) == settings.draws)
+    complete = len(kept) == settings.draws
+    return Chain(draws, stats, step_size, complete, eager_because)
 
 
-def _make_kernel(bound: BoundModel, settings: ChainSettings) -> NUTS:
+def _make_kernel(bound: BoundModel, settings: ChainSettings) -> tuple[NUTS, str | None]:
     draws = None if settings.start is None else settings.start.draw_sampled(200)
     first = None if draws is None else {name: values[0] for name, values in draws.items()}
-    kernel = NUTS(
+    potential = make_potential(
         bound.noncentered(settings.noncentered),
+        init_to_median(num_samples=10) if first is None else init_to_value(values=first),
+    )
+    kernel = NUTS(
+        potential_fn=potential.function,
+        transforms=potential.transforms,
         target_accept_prob=settings.target_accept,
         max_tree_depth=settings.max_tree_depth,
         full_mass=settings.dense,
-        init_strategy=init_to_median(num_samples=10) if first is None else init_to_value(values=first),
     )
+    kernel.initial_params = potential.initial
     if draws is not None:
-        kernel.mass_matrix_adapter = FittedMassMatrix(kernel, draws)
-    return kernel
+        kernel.mass_matrix_adapter = FittedMassMatrix(potential.transforms, draws)
+    return kernel, potential.eager_because
 
 
 class FittedMassMatrix(BlockMassMatrix):  # type: ignore[misc]
     """A mass matrix that begins with the variances of some draws instead of ones."""
 
-    def __init__(self, kernel: NUTS, draws: dict[str, Tensor]) -> None:
+    def __init__(self, transforms: dict[str, Any], draws: dict[str, Tensor]) -> None:
         super().__init__()
-        self.kernel, self.draws = kernel, draws
+        self.transforms, self.draws = transforms, draws
 
     def configure(self, mass_matrix_shape: Any, adapt_mass_matrix: bool = True, options: Any = None) -> None:
         """Called by the kernel when it knows the blocks of the matrix: names of sites and shapes."""
@@ -139,7 +148,7 @@ class FittedMassMatrix(BlockMassMatrix):  # type: ignore[misc]
         }
 
     def _variances(self, names: tuple[str, ...]) -> Tensor:
-        unconstrained = [self.kernel.transforms[name](self.draws[name]) for name in names]
+        unconstrained = [self.transforms[name](self.draws[name]) for name in names]
         return torch.cat([value.reshape(value.shape[0], -1).var(0) for value in unconstrained])
 
 

@@ -95,7 +95,13 @@ def sample(
     )
     start = perf_counter()
     drawn = run_chains(bound, settings, chains, cores, progress)
-    attrs = {"seed": seed, "tuning_steps": tune, "sampling_time": perf_counter() - start, "step_sizes": drawn.step_sizes}
+    attrs = {
+        "seed": seed,
+        "tuning_steps": tune,
+        "sampling_time": perf_counter() - start,
+        "step_sizes": drawn.step_sizes,
+        "density": "traced" if drawn.eager_because is None else f"eager, because {drawn.eager_because}",
+    }
     posterior = to_inference_data(bound, {"posterior": drawn.params, "sample_stats": drawn.stats}, attrs)
     if drawn.complete:
         warn_of_trouble(posterior)
