@@ -3,16 +3,46 @@
 from . import diagram, errors
 from .bridge import BoundModel, PyroModel
 from .errors import *  # noqa: F403 - every error and warning is public
-from .graph import Module, Node, Param, Placement, Plate, PlateLayout, Prior, Role, forward, plate_layout, prior, vmap
+from .graph import (
+    ActiveContext,
+    ArrayLike,
+    Module,
+    Node,
+    NodeCollection,
+    NodeDict,
+    NodeList,
+    NodeTuple,
+    OverrideParam,
+    Param,
+    Placement,
+    Plate,
+    PlateLayout,
+    Prior,
+    Role,
+    ValidContext,
+    active_cache,
+    backend,
+    forward,
+    plate_layout,
+    prior,
+    vmap,
+)
 from .results import Fit, fit, point, predict, prior_predictive, sample
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ActiveContext",
+    "ArrayLike",
     "BoundModel",
     "Fit",
     "Module",
     "Node",
+    "NodeCollection",
+    "NodeDict",
+    "NodeList",
+    "NodeTuple",
+    "OverrideParam",
     "Param",
     "Placement",
     "Plate",
@@ -20,6 +50,9 @@ __all__ = [
     "Prior",
     "PyroModel",
     "Role",
+    "ValidContext",
+    "active_cache",
+    "backend",
     "diagram",
     "fit",
     "forward",

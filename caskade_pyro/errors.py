@@ -11,6 +11,7 @@ __all__ = [
     "BackendError",
     "CaskadeException",
     "CaskadeWarning",
+    "CollectionError",
     "ConvergenceWarning",
     "FillParamsArrayError",
     "FillParamsError",
@@ -26,11 +27,15 @@ __all__ = [
     "NotLinkedError",
     "ObservationError",
     "ParamConfigurationError",
+    "ParamIndexError",
     "ParamTypeError",
     "PlateError",
     "PriorError",
     "SamplingError",
     "SaveStateWarning",
+    "StateFileError",
+    "StateFormatError",
+    "StateMismatchError",
 ]
 
 
@@ -57,6 +62,22 @@ class PlateError(GraphError):
     """The batch dims of the params under a hierarchical link do not describe a plate."""
 
 
+class CollectionError(GraphError, TypeError):
+    """A collection of nodes was given something that it cannot hold, or was to change although it cannot."""
+
+
+class StateFileError(GraphError, OSError):
+    """A file does not hold the states that were asked for, or cannot take a further one."""
+
+
+class StateFormatError(StateFileError, NotImplementedError):
+    """The name of a file says that it has another format than HDF5."""
+
+
+class StateMismatchError(StateFileError):
+    """A file holds the state of another graph than the one at hand."""
+
+
 class BackendError(CaskadeException):
     """An array backend other than torch was asked for."""
 
@@ -67,6 +88,10 @@ class NodeConfigurationError(CaskadeException):
 
 class ParamConfigurationError(NodeConfigurationError, ValueError):
     """A param was given a shape, value or valid range that does not fit."""
+
+
+class ParamIndexError(CaskadeException, IndexError):
+    """A param was asked for at an index where there is none."""
 
 
 class ParamTypeError(CaskadeException, TypeError):

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import arviz as az
-import matplotlib
+import matplotlib as mpl
 
-matplotlib.use("Agg")  # pictures go to files
+mpl.use("Agg")  # pictures go to files
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -100,8 +100,15 @@ def draw_mosaic(stamps, images, noise, path):
 
 def draw_ranks(posterior, path):
     """How the ranks of each chain's draws spread over all: flat bars where the chains agree."""
-    axes = az.plot_rank(posterior, var_names=POPULATION, kind="bars", figsize=(11, 6))
-    axes.flat[0].figure.savefig(path, dpi=130, bbox_inches="tight")
+    axes = az.plot_rank(posterior, var_names=POPULATION, kind="bars", figsize=(12, 7), labels=False)
+    for axis in axes.flat:
+        axis.title.set_fontsize(11)
+        axis.tick_params(labelsize=8)
+    figure = axes.flat[0].figure
+    figure.supxlabel("rank among the draws of all chains", fontsize=10)
+    figure.supylabel("chain", fontsize=10)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
     plt.close("all")
 
 
@@ -119,7 +126,7 @@ def draw_sizes(posterior, path):
     axis.set_yticklabels([str(name) for name in order.values[::-1]], fontsize=6)
     axis.set_title("sizes of the galaxies", fontsize=11)
     axis.set_xlabel("log_sigma [log pixel]")
-    axis.legend(loc="lower right", fontsize=8)
+    axis.legend(loc="upper right", fontsize=8)
     axis.figure.savefig(path, dpi=130, bbox_inches="tight")
     plt.close("all")
 
@@ -131,7 +138,9 @@ def print_summary(posterior):
     print()
     for name in ("galaxies.x0", "galaxies.e", "galaxies.log_sigma", "galaxies.log_I0"):
         rows = summary[summary.index.str.startswith(name)]
-        print(f"{name:20} {len(rows):4} scalars: bulk ESS >= {rows.ess_bulk.min():5.0f}, R-hat <= {rows.r_hat.max():.3f}")
+        print(
+            f"{name:20} {len(rows):4} scalars: bulk ESS >= {rows.ess_bulk.min():5.0f}, R-hat <= {rows.r_hat.max():.3f}"
+        )
 
 
 def main():

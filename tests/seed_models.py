@@ -26,7 +26,7 @@ class Gaussian(ck.Module):
 
     @ck.forward
     def brightness(self, x, y, sigma=None, I0=None):
-        return I0 * (-self._r(x, y) ** 2 / sigma**2).exp()
+        return I0 * (-(self._r(x, y) ** 2) / sigma**2).exp()
 
 
 class SetLiveParam(ck.Module):
@@ -57,9 +57,7 @@ class SetLiveParam(ck.Module):
 class MultiBlob(ck.Module):
     def __init__(self, gaussian):
         super().__init__()
-        self.hierarchical_link(
-            "gauss", gaussian
-        )  # note, the name string is how we will reference the module
+        self.hierarchical_link("gauss", gaussian)  # note, the name string is how we will reference the module
 
     @ck.forward
     def brightness(self, x, y, gauss_params, gauss_dims):
@@ -68,9 +66,7 @@ class MultiBlob(ck.Module):
 
 
 class BlobPopulation(ck.Module):
-    def __init__(
-        self, gaussian, pop_x0_mean=None, pop_x0_std=None, pop_sigma_low=None, pop_sigma_high=None
-    ):
+    def __init__(self, gaussian, pop_x0_mean=None, pop_x0_std=None, pop_sigma_low=None, pop_sigma_high=None):
         super().__init__()
         self.hierarchical_link("gauss", gaussian)
         self.pop_x0_mean = ck.Param("pop_x0_mean", pop_x0_mean, shape=(2,))
@@ -85,9 +81,7 @@ class BlobPopulation(ck.Module):
         # Sample values for the params
         params = {}
         expand = torch.ones(size=(n, 2))
-        params["x0"] = torch.normal(
-            mean=pop_x0_mean.unsqueeze(0) * expand, std=pop_x0_std.unsqueeze(0) * expand
-        )
+        params["x0"] = torch.normal(mean=pop_x0_mean.unsqueeze(0) * expand, std=pop_x0_std.unsqueeze(0) * expand)
         params["sigma"] = torch.rand(n) * (pop_sigma_high - pop_sigma_low) + pop_sigma_low
         # Create params list
         params = list(params[p.name] for p in self.gauss.dynamic_params)
@@ -97,9 +91,7 @@ class BlobPopulation(ck.Module):
 
 
 class BlobPopulation_v2(ck.Module):
-    def __init__(
-        self, gaussian, pop_x0_mean=None, pop_x0_std=None, pop_sigma_low=None, pop_sigma_high=None
-    ):
+    def __init__(self, gaussian, pop_x0_mean=None, pop_x0_std=None, pop_sigma_low=None, pop_sigma_high=None):
         super().__init__()
         self.gauss = gaussian
         self.pop_x0_mean = ck.Param("pop_x0_mean", pop_x0_mean, shape=(2,))
@@ -119,18 +111,14 @@ class BlobPopulation_v2(ck.Module):
         n = np.random.poisson(N)
         # Sample values for the params
         expand = torch.ones(size=(n, 2))
-        x0 = torch.normal(
-            mean=pop_x0_mean.unsqueeze(0) * expand, std=pop_x0_std.unsqueeze(0) * expand
-        )
+        x0 = torch.normal(mean=pop_x0_mean.unsqueeze(0) * expand, std=pop_x0_std.unsqueeze(0) * expand)
         sigma = torch.rand(n) * (pop_sigma_high - pop_sigma_low) + pop_sigma_low
         batch_gauss = torch.vmap(self.sub_brightness, in_dims=(None, None, 0, 0))
         return batch_gauss(x, y, x0, sigma).sum(dim=0)
 
 
 class BlobPopulation_v3(ck.Module):
-    def __init__(
-        self, gaussian, pop_x0_mean=None, pop_x0_std=None, pop_sigma_low=None, pop_sigma_high=None
-    ):
+    def __init__(self, gaussian, pop_x0_mean=None, pop_x0_std=None, pop_sigma_low=None, pop_sigma_high=None):
         super().__init__()
         self.meta.gauss = gaussian
         self.pop_x0_mean = ck.Param("pop_x0_mean", pop_x0_mean, shape=(2,))
@@ -145,9 +133,7 @@ class BlobPopulation_v3(ck.Module):
         # Sample values for the params
         params = {}
         expand = torch.ones(size=(n, 2))
-        params["x0"] = torch.normal(
-            mean=pop_x0_mean.unsqueeze(0) * expand, std=pop_x0_std.unsqueeze(0) * expand
-        )
+        params["x0"] = torch.normal(mean=pop_x0_mean.unsqueeze(0) * expand, std=pop_x0_std.unsqueeze(0) * expand)
         params["sigma"] = torch.rand(n) * (pop_sigma_high - pop_sigma_low) + pop_sigma_low
         # Create params list
         params = list(params[p.name] for p in self.meta.gauss.dynamic_params)

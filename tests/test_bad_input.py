@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pyro.distributions as dist
-import pyro.poutine as poutine
 import pytest
 import torch
 from bridged import Galaxy, Line, Survey, axes, data
+from pyro import poutine
 
 import caskade_pyro as ck
 
@@ -52,7 +52,9 @@ def test_missing_priors(unchanged):
     bare = unchanged(survey())
     bare.galaxies.log_I0.prior = None
     bare.noise.prior = None
-    with pytest.raises(ck.MissingPriorError, match=r"(?s)noise \(\).*galaxies\.log_I0 \(\).*param\.prior = .*to_static"):
+    with pytest.raises(
+        ck.MissingPriorError, match=r"(?s)noise \(\).*galaxies\.log_I0 \(\).*param\.prior = .*to_static"
+    ):
         model(bare).bind(*axes(), obs=stamps())
 
 
@@ -167,7 +169,9 @@ def test_unknown_name_in_a_dict_of_params(unchanged):
 def test_too_many_or_too_few_values_in_a_vector(unchanged, length, seen):
     """A vector of a wrong length shows how it should be made up."""
     whole = unchanged(survey())
-    with pytest.raises(ck.FillParamsArrayError, match=rf"(?s)vector of 19 params.*\({seen},\).*galaxies\.x0: 8 \(4, 2\)"):
+    with pytest.raises(
+        ck.FillParamsArrayError, match=rf"(?s)vector of 19 params.*\({seen},\).*galaxies\.x0: 8 \(4, 2\)"
+    ):
         whole.stamps(*axes(), torch.zeros(length))
     with pytest.raises(ck.FillParamsArrayError, match="vector of 19 params"):
         whole.set_values(torch.zeros(length))

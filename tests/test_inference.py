@@ -9,10 +9,10 @@ import arviz as az
 import numpy as np
 import pyro
 import pyro.distributions as dist
-import pyro.poutine as poutine
 import pytest
 import torch
 from bridged import PAIRS, Galaxy, Survey, axes, data
+from pyro import poutine
 from pyro.infer import MCMC, NUTS, SVI, Predictive, Trace_ELBO
 from pyro.infer.autoguide import AutoNormal
 from pyro.optim import Adam
@@ -55,7 +55,8 @@ def test_sampling_recovers_a_conjugate_posterior():
     draws = posterior.posterior["mu"]
     assert abs(draws.mean().item() - mean) < 4.5 * az.mcse(posterior)["mu"].item()
     assert draws.std().item() == pytest.approx(sd, rel=0.1)
-    assert draws.attrs["units"] == "mag" and draws.attrs["description"] == "brightness"
+    assert draws.attrs["units"] == "mag"
+    assert draws.attrs["description"] == "brightness"
     np.testing.assert_array_equal(posterior.observed_data["obs"], OBSERVED)
 
 
@@ -255,6 +256,8 @@ def test_noncentred_draws_are_in_the_users_params():
     from caskade_pyro.inference.constrain import to_user_params
 
     back = to_user_params(bound, draws, "auto")
-    expected = trace.nodes["mean"]["value"] + trace.nodes["scatter"]["value"] * draws["galaxies.log_sigma_decentered"][0]
+    expected = (
+        trace.nodes["mean"]["value"] + trace.nodes["scatter"]["value"] * draws["galaxies.log_sigma_decentered"][0]
+    )
     torch.testing.assert_close(back["galaxies.log_sigma"][1], expected)
     assert back["galaxies.x0"].shape == (2, 4, 2)

@@ -131,9 +131,7 @@ def test_the_top_of_the_package_is_above_every_layer(source):
     assert len(wrong_arrows(source, "results/plots.py")) == 1
 
 
-@pytest.mark.parametrize(
-    "source", ["import pyro", "import pyro.poutine as poutine", "from pyro import sample"]
-)
+@pytest.mark.parametrize("source", ["import pyro", "import pyro.poutine as poutine", "from pyro import sample"])
 @pytest.mark.parametrize("path", ["errors.py", "graph/param.py", "diagram/draw.py"])
 def test_pyro_is_found_below_the_bridge(path, source):
     """The layers that describe and draw a graph know nothing of Pyro."""

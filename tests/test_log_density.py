@@ -1,9 +1,9 @@
 """The bridge against hand-written Pyro: the same sites, the same log density, the same plates."""
 
-import pyro.poutine as poutine
 import pytest
 import torch
 from bridged import PAIRS
+from pyro import poutine
 
 POINTS = 20
 
@@ -21,7 +21,7 @@ def latents(executed):
     return {
         name: site["value"]
         for name, site in executed.nodes.items()
-        if site["type"] == "sample" and not site["is_observed"] and not type(site["fn"]).__name__ == "_Subsample"
+        if site["type"] == "sample" and not site["is_observed"] and type(site["fn"]).__name__ != "_Subsample"
     }
 
 

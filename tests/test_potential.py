@@ -2,10 +2,10 @@
 
 import pyro
 import pyro.distributions as dist
-import pyro.poutine as poutine
 import pytest
 import torch
 from bridged import PAIRS
+from pyro import poutine
 from pyro.infer.autoguide.initialization import init_to_sample
 
 import caskade_pyro as ck
@@ -20,11 +20,11 @@ def test_traced_potential_is_minus_the_log_density(name):
     potential = make_potential(pair.bound, init_to_sample())
     assert potential.eager_because is None
     for _ in range(5):
-        point = {name: torch.randn_like(value) for name, value in potential.initial.items()}
-        values = {name: potential.transforms[name].inv(value) for name, value in point.items()}
+        point = {site: torch.randn_like(value) for site, value in potential.initial.items()}
+        values = {site: potential.transforms[site].inv(value) for site, value in point.items()}
         expected = poutine.trace(poutine.condition(pair.by_hand, data=values)).get_trace().log_prob_sum()
-        for name, value in point.items():
-            jacobian = potential.transforms[name].inv.log_abs_det_jacobian(value, values[name])
+        for site, value in point.items():
+            jacobian = potential.transforms[site].inv.log_abs_det_jacobian(value, values[site])
             expected = expected + jacobian.sum()
         torch.testing.assert_close(potential.function(point), -expected, rtol=1e-10, atol=1e-10)
 
@@ -36,7 +36,9 @@ def test_gradient_of_the_traced_potential():
         potential = make_potential(PAIRS["two_nested"]().bound, init_to_sample())
         names = list(potential.initial)
         point = [value.clone().requires_grad_() for value in potential.initial.values()]
-        assert torch.autograd.gradcheck(lambda *values: potential.function(dict(zip(names, values, strict=True))), point)
+        assert torch.autograd.gradcheck(
+            lambda *values: potential.function(dict(zip(names, values, strict=True))), point
+        )
     finally:
         torch.set_default_dtype(torch.float32)
 

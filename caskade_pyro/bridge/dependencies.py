@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 
 from ..errors import ModelError
 from ..graph.distributions import arguments, parts
+from ..graph.layout import PlateLayout
 from .simulate import Values
 
 __all__ = ["dependencies", "write_out"]
@@ -34,7 +35,7 @@ def _reached(tensors: Sequence[Tensor], tracked: Values) -> tuple[Any, ...]:
     return tuple(param for param, gradient in zip(params, gradients, strict=True) if gradient is not None)
 
 
-def write_out(distribution: Distribution, tracked: Values) -> str:
+def write_out(distribution: Distribution, tracked: Values, layout: PlateLayout) -> str:
     """A distribution as one would write it: arguments that are the value of a param by its name, numbers as they are."""
     while type(distribution).__name__ in ("Independent", "ExpandedDistribution"):
         distribution = distribution.base_dist  # type: ignore[attr-defined]
@@ -42,14 +43,22 @@ def write_out(distribution: Distribution, tracked: Values) -> str:
         names, _ = arguments(distribution)
     except ModelError:
         return type(distribution).__name__
-    shown = [_write_argument(name, getattr(distribution, name), tracked) for name in names]
+    fixed = {p.param: p.param.value for p in layout.placements if p.param.static and p.param.value is not None}
+    shown = [_write_argument(name, getattr(distribution, name), tracked, fixed) for name in names]
     return f"{type(distribution).__name__}({', '.join(shown)})"
 
 
-def _write_argument(name: str, value: Tensor, tracked: Values) -> str:
+def _write_argument(name: str, value: Tensor, tracked: Values, fixed: Values) -> str:
     reached = _reached([value], tracked)
-    if not reached and bool((value == value.reshape(-1)[:1]).all()):
-        return f"{value.reshape(-1)[0].item():.4g}"
-    if len(reached) == 1 and bool((value == tracked[reached[0]].reshape(-1)[:1]).all()):
+    if len(reached) == 1 and _same(value, tracked[reached[0]].reshape(-1)[:1]):
         return str(reached[0].name)
-    return name
+    if reached:
+        return name
+    same = [param.name for param, known in fixed.items() if known.shape == value.shape and _same(value, known)]
+    if same:
+        return str(same[0])
+    return f"{value.reshape(-1)[0].item():.4g}" if _same(value, value.reshape(-1)[:1]) else name
+
+
+def _same(value: Tensor, known: Tensor) -> bool:
+    return value.numel() > 0 and bool((value == known).all())

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyro
-import pyro.poutine as poutine
+from pyro import poutine
 from torch import Tensor
 
 from ..errors import ModelError, ObservationError
@@ -175,7 +175,9 @@ def _in_plates(plates: Sequence[Any], name: str, distribution: Any, data: Tensor
 
 def _names(observation: str, given: Sequence[str]) -> tuple[str, ...]:
     if isinstance(given, str):
-        raise ObservationError(f"dims of {observation!r} must be a tuple of names, such as ({given!r},), not one string.")
+        raise ObservationError(
+            f"dims of {observation!r} must be a tuple of names, such as ({given!r},), not one string."
+        )
     return tuple(given)
 
 
@@ -188,7 +190,9 @@ def _same(former: tuple[Any, ...], key: tuple[Any, ...]) -> bool:
 
 
 def _equal(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
-    return len(a) == len(b) and all(x is y or (isinstance(x, (tuple, str, int)) and x == y) for x, y in zip(a, b, strict=True))
+    return len(a) == len(b) and all(
+        x is y or (isinstance(x, (tuple, str, int)) and x == y) for x, y in zip(a, b, strict=True)
+    )
 
 
 class BoundModel:
@@ -201,7 +205,9 @@ class BoundModel:
         data: Its data by observation.
     """
 
-    def __init__(self, model: PyroModel, args: tuple[Any, ...], kwargs: dict[str, Any], data: dict[str, Tensor]) -> None:
+    def __init__(
+        self, model: PyroModel, args: tuple[Any, ...], kwargs: dict[str, Any], data: dict[str, Tensor]
+    ) -> None:
         self.model, self.args, self.kwargs = model, args, kwargs
         call = model._call(args, kwargs, data)
         observations = model.plan(call).observations

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyro.distributions as dist
 from pyro.infer.reparam import LocScaleReparam
+from pyro.infer.reparam.reparam import Reparam
 from pyro.poutine import reparam
 
 from ..errors import ModelError
@@ -63,18 +64,16 @@ def _decide_one(site: Site, noncentered: NonCentered) -> Decision:
     if not isinstance(noncentered, (str, bool)):
         return Decision(site.name, site.name in noncentered, "as asked for")
     obstacle = _obstacle(site)
+    wanted = getattr(site.source.placement.param, "centered", None)
     if obstacle is not None:
         return Decision(site.name, False, obstacle)
-    if noncentered is False:
-        return Decision(site.name, False, "as asked for")
-    wanted = getattr(site.source.placement.param, "centered", None)
-    if wanted is not None:
+    if wanted is not None and noncentered is not False:
         return Decision(site.name, not wanted, f"the param says centered={wanted}")
-    if noncentered is True:
-        return Decision(site.name, True, "as asked for")
+    if noncentered != "auto":
+        return Decision(site.name, bool(noncentered), "as asked for")
     if not site.plates.names:
         return Decision(site.name, False, "it lies in no plate")
-    return Decision(site.name, True, "a location-scale prior in a plate, with hyperparameters")
+    return Decision(site.name, True, "in a plate, with hyperparameters")
 
 
 def _obstacle(site: Site) -> str | None:
@@ -94,5 +93,7 @@ def _base(distribution: Any) -> Any:
 
 def reparametrise(model: Callable[..., Any], decisions: Mapping[str, Decision]) -> Callable[..., Any]:
     """A model in which the sites so decided are sampled as standardised offsets, ``{site}_decentered``."""
-    chosen = {name: LocScaleReparam(0.0) for name, decision in decisions.items() if decision.noncentered}
-    return reparam(model, config=chosen) if chosen else model  # type: ignore[no-any-return]
+    chosen: dict[str, Reparam] = {
+        name: LocScaleReparam(0.0) for name, decision in decisions.items() if decision.noncentered
+    }
+    return reparam(model, config=chosen) if chosen else model

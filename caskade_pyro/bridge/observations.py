@@ -48,9 +48,7 @@ class Observation:
     observed: bool
 
 
-def as_distributions(
-    prediction: Any, likelihood: Callable[[Any], Any] | None, method: str
-) -> dict[str, Any]:
+def as_distributions(prediction: Any, likelihood: Callable[[Any], Any] | None, method: str) -> dict[str, Any]:
     """The distributions of the data, by name, from what a forward method returns.
 
     Raises:
@@ -174,7 +172,9 @@ def _independent_of_params(support: Any) -> bool:
     return any(support is one for one in simple + discrete)
 
 
-def align(distribution: Any, data: Tensor | None, dims: tuple[str, ...], sizes: Shape, at: Dims) -> tuple[Any, Tensor | None]:
+def align(
+    distribution: Any, data: Tensor | None, dims: tuple[str, ...], sizes: Shape, at: Dims
+) -> tuple[Any, Tensor | None]:
     """Bring a distribution and its data to the Pyro dims of their plates.
 
     Args:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyro.poutine as poutine
 import torch
+from pyro import poutine
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -134,7 +134,11 @@ def make_plan(layout: PlateLayout, call: Call) -> Plan:
     used = {name for names in together for name in names}
     for observation in observations:
         used.update(observation.dims)
-        sizes |= {name: size for name, size in zip(observation.dims, observation.batch_shape, strict=True) if name not in sizes}
+        sizes |= {
+            name: size
+            for name, size in zip(observation.dims, observation.batch_shape, strict=True)
+            if name not in sizes
+        }
     return Plan(
         layout=layout,
         sites=sites,
@@ -146,7 +150,9 @@ def make_plan(layout: PlateLayout, call: Call) -> Plan:
 
 def _site(layout: PlateLayout, source: Source, fit: PriorFit, template: Distribution, dims: Dims) -> Site:
     placement = source.placement
-    plates = SitePlates(placement.plates, _sizes(layout, placement.plates), tuple(dims[name] for name in placement.plates))
+    plates = SitePlates(
+        placement.plates, _sizes(layout, placement.plates), tuple(dims[name] for name in placement.plates)
+    )
     constant = None
     if not source.prior.parents:
         constant = with_global_validation(site_distribution(source.name, source.prior, fit, plates, _no_params))
@@ -204,7 +210,11 @@ def _look_at_priors(
             if not hasattr(argument, "pointer"):
                 return argument
             value = _argument(layout, values, argument)
-            own = len(plates_of(layout, argument)) if argument.pointer else value.ndim - len(layout.placement(argument).shape)
+            own = (
+                len(plates_of(layout, argument))
+                if argument.pointer
+                else value.ndim - len(layout.placement(argument).shape)
+            )
             return value[(0,) * own] if own else value
 
         try:
@@ -226,12 +236,14 @@ def _look_at_prediction(
     layout: PlateLayout, call: Call, values: Values, sites: Sequence[str]
 ) -> tuple[Observation, ...]:
     """Run the simulator once and find out what it predicts, from which params."""
-    tracked = {param: value.detach().clone().requires_grad_(value.is_floating_point()) for param, value in values.items()}
+    tracked = {
+        param: value.detach().clone().requires_grad_(value.is_floating_point()) for param, value in values.items()
+    }
     with torch.enable_grad():
         prediction = simulate(layout, call.method, call.args, call.kwargs, tracked)
         predicted = as_distributions(prediction, call.likelihood, call.method.__qualname__)
         parents = {name: dependencies(one, tracked) for name, one in predicted.items()}
-        texts = {name: write_out(one, tracked) for name, one in predicted.items()}
+        texts = {name: write_out(one, tracked, layout) for name, one in predicted.items()}
     _check_observation_names(predicted, call, sites, layout)
     replicates = len(layout.root_shape)
     found = []

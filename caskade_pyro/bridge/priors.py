@@ -10,7 +10,7 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution, biject_to, constraints
 
 from ..errors import PriorError
 from ..graph.distributions import map_batch
@@ -154,5 +154,5 @@ def draw_one(distribution: Any, stored: Tensor | None, shape: Shape) -> Tensor:
     try:
         value: Tensor = distribution.sample()
     except NotImplementedError:
-        value = dist.biject_to(distribution.support)(torch.zeros(shape)) if stored is None else stored
+        value = biject_to(distribution.support)(torch.zeros(shape)) if stored is None else stored
     return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -36,13 +36,17 @@ def owner(method: Callable[..., Any]) -> Any:
     return module
 
 
-def simulate(layout: PlateLayout, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], values: Values) -> Any:
+def simulate(
+    layout: PlateLayout, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], values: Values
+) -> Any:
     """What a forward method returns for these values, the replicates of the whole model as its first dims."""
     module = owner(method)
     if isinstance(module, Node):
-        return _over_replicates(layout, values, lambda evaluation: method(*args, **kwargs))
+        return _over_replicates(layout, values, lambda _: method(*args, **kwargs))
     if layout.root_shape:
-        raise ModelError(f"{layout.root!r} is a module of another package and cannot be replicated here; give it no outer batch.")
+        raise ModelError(
+            f"{layout.root!r} is a module of another package and cannot be replicated here; give it no outer batch."
+        )
     return method(*args, params=[values[param] for param in module.dynamic_params], **kwargs)
 
 
@@ -63,7 +67,7 @@ def _over_replicates(layout: PlateLayout, values: Values, function: Callable[[Ev
     given = dict(values)
     for placement in layout.placements:
         if placement.param.static and placement.root_shape:
-            given[placement.param] = placement.param.stored_value
+            given[placement.param] = cast("Tensor", placement.param.stored_value)  # its batch dims are those of a value
     padded = {p: _pad(v, len(replicates) - len(layout.placement(p).root_shape)) for p, v in given.items()}
     return _over_first_dims(layout, padded, replicates, function)
 
@@ -72,9 +76,7 @@ def _pad(value: Tensor, dims: int) -> Tensor:
     return value.reshape((1,) * dims + tuple(value.shape))
 
 
-def _over_first_dims(
-    layout: PlateLayout, values: Values, sizes: Shape, function: Callable[[Evaluation], Any]
-) -> Any:
+def _over_first_dims(layout: PlateLayout, values: Values, sizes: Shape, function: Callable[[Evaluation], Any]) -> Any:
     if not sizes:
         with Evaluation(layout.root, values, layout=layout) as evaluation:
             return function(evaluation)

@@ -95,7 +95,9 @@ def _disagreement(eager: Callable[[Params], Tensor], traced: Callable[[Params], 
     for shift in (0.0, 0.1):
         point = {name: value + shift for name, value in initial.items()}
         ours, theirs = _value_and_gradient(traced, point), _value_and_gradient(eager, point)
-        if not all(torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True) for a, b in zip(ours, theirs, strict=True)):
+        if not all(
+            torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True) for a, b in zip(ours, theirs, strict=True)
+        ):
             return "the traced density differs from the model's own: does the simulator keep state, or draw random numbers?"
     return None
 

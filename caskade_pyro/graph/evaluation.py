@@ -12,11 +12,13 @@ values where it has none of its own. So does a scope: an override, or a forward 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from ..errors import ActiveStateError
+from .ambient import overrides_below
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +31,9 @@ __all__ = ["Evaluation", "active_evaluation", "current_evaluation", "functorch_l
 
 
 class _ThreadState(threading.local):
-    current: Evaluation | None = None
+    def __init__(self) -> None:
+        # In every thread's own dict from the start: the compiler guards on whether it is there.
+        self.current: Evaluation | None = None
 
 
 _state = _ThreadState()
@@ -58,7 +62,7 @@ class Evaluation:
         layout: The plate layout of the outermost module, which gives batch dims their meaning.
     """
 
-    __slots__ = ("_pointers", "_reading", "inside", "layout", "level", "online", "outer", "previous", "root", "scoped", "values")
+    __slots__ = ("_known", "_reading", "inside", "layout", "level", "online", "outer", "previous", "root", "scoped", "values")
 
     def __init__(
         self,
@@ -77,7 +81,7 @@ class Evaluation:
         self.level = functorch_level()
         self.scoped = False
         self.previous: Evaluation | None = None
-        self._pointers: dict[Param, tuple[Tensor, frozenset[Param]]] = {}
+        self._known: dict[Hashable, tuple[Any, frozenset[Param]]] = {}
         self._reading: list[set[Param]] = [] if outer is None else outer._reading
 
     def __enter__(self) -> Evaluation:
@@ -112,32 +116,39 @@ class Evaluation:
         """Follow a pointer, once for each call, keeping what it read so that a new value can drop it again."""
         if torch.compiler.is_compiling():
             return self._follow(param)
-        known = self._followed_before(param)
+        return cast("Tensor | None", self.remember(param, lambda: self._follow(param)))
+
+    def remember(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """Compute something once for this call, as long as the params that it reads keep their values.
+
+        Args:
+            key: What is computed: a pointer, or a module and its method.
+            compute: Computes it. Under a torch transform that was entered after this evaluation nothing is kept.
+        """
+        known = self._computed_before(key)
         if known is None:
             self._reading.append(set())
             try:
-                value = self._follow(param)
+                value = compute()
             finally:
                 read = self._reading.pop()
-            if value is None:
-                return None
             known = value, frozenset(read)
             if functorch_level() == self.level:
-                self._pointers[param] = known
+                self._known[key] = known
         if self._reading:
             self._reading[-1].update(known[1])
         return known[0]
 
-    def _followed_before(self, param: Param) -> tuple[Tensor, frozenset[Param]] | None:
-        """What a pointer gave earlier in this call, if it read nothing that has another value here."""
+    def _computed_before(self, key: Hashable) -> tuple[Any, frozenset[Param]] | None:
+        """What was computed earlier in this call, if it read nothing that has another value here."""
         evaluation: Evaluation = self
         inner: list[Evaluation] = []
-        while param not in evaluation._pointers:
+        while key not in evaluation._known:
             if evaluation.outer is None:
                 return None
             inner.append(evaluation)
             evaluation = evaluation.outer
-        known = evaluation._pointers[param]
+        known = evaluation._known[key]
         return known if all(known[1].isdisjoint(one.values) for one in inner) else None
 
     def _follow(self, param: Param) -> Tensor | None:
@@ -166,9 +177,14 @@ class Evaluation:
             evaluation._forget(param)
         evaluation.values[param] = value
 
+    def fill(self, values: dict[Param, Tensor]) -> None:
+        """Give params other values for the rest of this call, and forget all that was computed."""
+        self.values.update(values)
+        self._known.clear()
+
     def _forget(self, param: Param) -> None:
-        for pointer in [p for p, (_, read) in self._pointers.items() if param in read]:
-            del self._pointers[pointer]
+        for key in [key for key, (_, read) in self._known.items() if param in read]:
+            del self._known[key]
 
 
 def active_evaluation(node: Node) -> Evaluation | None:
@@ -183,7 +199,7 @@ def outside_of_calls(pointer: Param) -> Evaluation:
     """The evaluation of a pointer when no call runs: from the values that the graph holds, each pointer once."""
     from .layout import PlateLayout
 
-    return Evaluation(pointer, {}, layout=PlateLayout(pointer, (), (), {}, {}))
+    return Evaluation(pointer, overrides_below(pointer), layout=PlateLayout(pointer, (), (), {}, {}))
 
 
 def is_active(node: Node) -> bool:

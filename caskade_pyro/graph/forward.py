@@ -7,19 +7,24 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import torch
 from torch import Tensor
 
-from ..errors import FillParamsError, PlateError
+from ..errors import ActiveStateError, FillParamsError, PlateError
+from .compiling import read_graph
+from .ambient import overrides_below, takes_unconstrained
 from .evaluation import Evaluation, active_evaluation, current_evaluation, functorch_level
 from .members import check_constants, check_entry, member_values
 from .packing import as_value, unpack
 from .structure import is_param
 
 if TYPE_CHECKING:
+    from .layout import PlateLayout
     from .module import Module
     from .param import Param
+    from .values import ParamHolder
 
-__all__ = ["forward", "open_call"]
+__all__ = ["fill_params", "forward", "given_values", "open_call", "open_evaluation"]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -62,14 +67,30 @@ def forward(method: Method) -> Method:
                 return signature.run(self, evaluation, args, kwargs)
             with evaluation.scope({}) as scope:
                 return signature.run(self, scope, args, kwargs)
+        if torch.compiler.is_compiling():
+            read_graph(self)
         args, params, kwargs = signature.take_params(self, args, kwargs)
         with open_call(self, params) as evaluation:
             return signature.run(self, evaluation, args, kwargs)
 
+    # The compiler counts its versions by code object, so each method has its own; tracebacks show the method's name.
+    wrapped.__code__ = wrapped.__code__.replace(co_name=method.__name__)
     return cast("Method", wrapped)
 
 
 def open_call(module: Module, params: Any) -> Evaluation:
+    """The evaluation of a call that is given all the params that it needs.
+
+    Raises:
+        FillParamsError: The params do not match the graph, or one has no value.
+    """
+    evaluation = open_evaluation(module, params)
+    if len(evaluation.values) < len(module.structure.dynamic_params) or overrides_below(module):
+        _check_complete(module, evaluation)
+    return evaluation
+
+
+def open_evaluation(module: ParamHolder, params: Any) -> Evaluation:
     """The evaluation of a call that is given params; inside of that of the caller, where the module belongs to it."""
     around = active_evaluation(module)
     if around is None:
@@ -77,15 +98,46 @@ def open_call(module: Module, params: Any) -> Evaluation:
         inside: tuple[str, ...] = ()
     else:
         layout, inside = around.layout, around.layout.chains[module]
-    values = {} if params is None else unpack(module, layout, inside, params)
-    if around is not None:
+    values = given_values(module, layout, inside, params)
+    if around is None:
+        values.update(overrides_below(module))
+    else:
         if params is None:
             check_entry(module, around, inside)
         check_constants(module, around, inside, values)
-    evaluation = Evaluation(module, values, outer=around, inside=inside, layout=layout)
-    if len(values) < len(module.structure.dynamic_params):
-        _check_complete(module, evaluation)
-    return evaluation
+    return Evaluation(module, values, outer=around, inside=inside, layout=layout)
+
+
+def given_values(
+    module: ParamHolder, layout: PlateLayout, inside: tuple[str, ...], params: Any, dynamic: bool = True
+) -> dict[Param, Tensor]:
+    """The values that a call is given, brought from the real line into the bounds of the params where they are such."""
+    values = {} if params is None else unpack(module, layout, inside, params, dynamic)
+    if takes_unconstrained(module):
+        return {param: param.from_valid(value) for param, value in values.items()}
+    return values
+
+
+def fill_params(module: ParamHolder, params: Any, dynamic: bool = True) -> None:
+    """Give params their values for the call of a module that runs; overridden ones keep theirs.
+
+    Raises:
+        ActiveStateError: No call of this module runs, or a torch transform was entered since.
+    """
+    evaluation = current_evaluation()
+    while evaluation is not None and evaluation.scoped:
+        evaluation = evaluation.outer
+    if evaluation is None or evaluation.root is not module:
+        raise ActiveStateError(f"fill_params of {module!r} belongs inside of `with ActiveContext(module):`.")
+    if evaluation.level != functorch_level():
+        raise ActiveStateError(
+            f"fill_params of {module!r} runs under a torch transform (vmap, grad, ...) that was entered after its "
+            "ActiveContext, so the values would not make sense after it. Open the context inside of the transform."
+        )
+    values = given_values(module, evaluation.layout, evaluation.inside, params, dynamic)
+    if evaluation.outer is None:
+        values.update(overrides_below(module))
+    evaluation.fill(values)
 
 
 def _check_complete(module: Module, evaluation: Evaluation) -> None:

@@ -126,6 +126,10 @@ class PlateLayout:
                     found[plate] = (*found.get(plate, ()), placement.param)
         return found
 
+    def fill(self) -> None:
+        """Work out now what is otherwise worked out when it is first asked for."""
+        _ = self.summaries, self._constants, self._by_param
+
     @cached_property
     def summaries(self) -> frozenset[Node]:
         """The pointers that stand outside of a plate and depend on params inside: they read all members at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -244,7 +245,7 @@ def vmap(
         >>> Lines(Line(), 3).at(torch.tensor(2.0), torch.tensor([1.0, 2.0, 3.0]))
         tensor([2., 4., 6.])
     """
-    child = getattr(method, "__self__", None)
+    child = method.__self__ if inspect.ismethod(method) else None
     if child is None or is_param(child) or not hasattr(child, "children"):
         raise PlateError(f"ck.vmap needs a forward method of a linked module, such as self.galaxies.stamp; got {method!r}.")
 

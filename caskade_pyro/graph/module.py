@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import NodeConfigurationError
-from .node import Node
+from ..errors import CaskadeException, NodeConfigurationError
+from .collections import as_collection
+from .forward import fill_params
+from .node import Node, has_setter
 from .param import Param
 from .values import ParamHolder
 
@@ -15,7 +17,8 @@ __all__ = ["Module"]
 class Module(ParamHolder):
     """A part of a simulator: it holds params and other modules, and computes with them in `forward` methods.
 
-    Setting an attribute to a param or module links it; setting a param's attribute again gives the param a value.
+    Setting an attribute to a param or module links it; setting a param's attribute again gives the param a value. A list,
+    tuple or dict that holds nodes only becomes a `NodeList`, `NodeTuple` or `NodeDict` of the attribute's name.
 
     Args:
         name: A Python identifier; the class name if not given.
@@ -38,6 +41,19 @@ class Module(ParamHolder):
         tensor(7.)
     """
 
+    def fill_params(self, params: Any, dynamic: bool = True) -> None:
+        """Give the params below their values for the call that an `ActiveContext` of this module has opened.
+
+        Args:
+            params: In any of the forms that a forward method takes.
+            dynamic: The dynamic params, or the static ones.
+
+        Raises:
+            ActiveStateError: There is no such call, or a torch transform was entered since.
+            FillParamsError: The params do not match the graph.
+        """
+        fill_params(self, params, dynamic)
+
     def __setattr__(self, key: str, value: Any) -> None:
         children = self.__dict__.get("_children")
         if children is None:
@@ -49,4 +65,12 @@ class Module(ParamHolder):
             if value is not children[key]:
                 children[key].value = value
             return
-        super().__setattr__(key, value)
+        collection = None if children is None or has_setter(type(self), key) else as_collection(value, key)
+        if collection is None:
+            super().__setattr__(key, value)
+            return
+        try:
+            super().__setattr__(key, collection)
+        except CaskadeException:
+            collection._relink({})  # it is no part of the graph, so its members must not know it
+            raise

@@ -61,6 +61,7 @@ class Node:
         self._structure: Structure | None = None
         self.description: str = description
         self.meta = SimpleNamespace()
+        self.saveattrs: set[str] = set()
         if link is not None:
             self.link(link)
 
@@ -241,7 +242,7 @@ class Node:
             raise ActiveStateError(f"Cannot {action} {what!r} of {self!r} during a call that involves it.")
 
     def __setattr__(self, key: str, value: Any) -> None:
-        if isinstance(value, Node) and not _has_setter(type(self), key):
+        if isinstance(value, Node) and not has_setter(type(self), key):
             self._link(key, value)
         else:
             super().__setattr__(key, value)
@@ -286,6 +287,18 @@ class Node:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._name})"
 
+    # Copies and pickles hold a node and what lies below it; what lies above is not copied along.
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__ | {"_children": dict(self._children), "_plates": dict(self._plates)}
+        return {name: value for name, value in state.items() if name not in ("_parents", "_structure", "_stale")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _structure=None, _stale=True)
+        self.__dict__.setdefault("_parents", {})
+        for child in self._children.values():
+            child.__dict__.setdefault("_parents", {})[self] = 1
+
     # Copies: a node is copied and pickled with all that is below it, and nothing that is above.
 
     def __getstate__(self) -> dict[str, Any]:
@@ -302,7 +315,8 @@ class Node:
             child.__dict__.setdefault("_parents", {})[self] = 1
 
 
-def _has_setter(owner: type, key: str) -> bool:
+def has_setter(owner: type, key: str) -> bool:
+    """Whether setting an attribute is the business of a property."""
     return getattr(getattr(owner, key, None), "fset", None) is not None
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .node import Node
     from .param import Param
 
-__all__ = ["Slot", "Values", "as_value", "pack", "remaining_chain", "slots", "to_dict", "unpack"]
+__all__ = ["Slot", "Values", "as_value", "descend", "pack", "remaining_chain", "slots", "to_dict", "unpack", "unpack_group"]
 
 Values = dict["Param", Tensor]
 
@@ -101,7 +101,7 @@ def unpack(node: Node, layout: PlateLayout, inside: tuple[str, ...], params: Any
     chosen = structure.dynamic_params if dynamic else structure.static_params
     groups = sorted({param.group for param in chosen})
     if len(groups) <= 1:
-        return _unpack_group(node, layout, inside, params, chosen)
+        return unpack_group(node, layout, inside, params, chosen)
     if not isinstance(params, (list, tuple)) or len(params) != len(groups):
         given = f"{len(params)} of them" if isinstance(params, (list, tuple)) else f"a {type(params).__name__}"
         raise FillParamsSequenceError(
@@ -110,13 +110,14 @@ def unpack(node: Node, layout: PlateLayout, inside: tuple[str, ...], params: Any
     values: Values = {}
     for group, group_params in zip(groups, params, strict=True):
         members = tuple(param for param in chosen if param.group == group)
-        values.update(_unpack_group(node, layout, inside, group_params, members))
+        values.update(unpack_group(node, layout, inside, group_params, members))
     return values
 
 
-def _unpack_group(
+def unpack_group(
     node: Node, layout: PlateLayout, inside: tuple[str, ...], params: Any, chosen: tuple[Param, ...]
 ) -> Values:
+    """As `unpack`, for the params of one group."""
     if isinstance(params, Tensor):
         return _unpack_tensor(node, layout, inside, params, chosen)
     if isinstance(params, Mapping):
@@ -182,7 +183,7 @@ def _unpack_mapping(
     while stack:
         here, mapping = stack.pop()
         for key, value in mapping.items():
-            child = _descend(node, here, key)
+            child = descend(node, here, key)
             if is_param(child) and not isinstance(value, Mapping):
                 values[child] = as_value(child, layout.paths[child], value)  # type: ignore[index,arg-type]
             elif isinstance(value, Mapping):
@@ -190,11 +191,11 @@ def _unpack_mapping(
             else:
                 below = child.structure.members
                 members = tuple(param for param in chosen if param in below)
-                values.update(_unpack_group(child, layout, layout.chains[child], value, members))
+                values.update(unpack_group(child, layout, layout.chains[child], value, members))
     return values
 
 
-def _descend(root: Node, node: Node, key: str) -> Node:
+def descend(root: Node, node: Node, key: str) -> Node:
     """The node at a key, or at the end of a path of keys joined by dots."""
     for part in str(key).split("."):
         if part not in node.children:

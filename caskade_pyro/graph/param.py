@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from ..errors import ActiveStateError, GraphError, InvalidValueWarning, ParamConfigurationError, ParamTypeError
-from .evaluation import active_evaluation, outside_of_calls
+from .ambient import override_of
+from .evaluation import active_evaluation, functorch_level, outside_of_calls
 from .node import Node
 from .paths import node_path
 from .prior import Prior, as_prior
 from .prior_shape import shape_of_prior
 from .shapes import Shape, Template, as_shape, broadcast_shapes, fits, show
+from .valid import constrained, outside, unconstrained
 
 __all__ = ["Param", "Role"]
 
@@ -267,7 +269,8 @@ class Param(Node):
         if evaluation is not None:
             return evaluation.value(self)
         if not self.pointer:
-            return self._stored
+            overridden = override_of(self)
+            return self._stored if overridden is None else overridden
         with outside_of_calls(self) as evaluation:
             return evaluation.value(self)
 
@@ -482,6 +485,50 @@ class Param(Node):
                 stacklevel=2,
             )
         return inside
+
+    def to_valid(self, value: Any) -> Tensor:
+        """Map values from between the bounds to the real line; a cyclic param's onto the circle.
+
+        Args:
+            value: Values of this param, with any dims in front.
+
+        Returns:
+            Unconstrained values of the same shape; `from_valid` is the exact inverse.
+
+        Raises:
+            ParamConfigurationError: A value lies on or outside of a bound. Under ``torch.vmap`` and ``torch.compile``, which
+                cannot look at values, it becomes infinite or NaN instead.
+
+        Example:
+            >>> import caskade_pyro as ck
+            >>> ck.Param("q", 0.5, valid=(0.0, 1.0)).to_valid(0.75)
+            tensor(1.0986)
+        """
+        value = self._as_tensor(value, Role.DYNAMIC)
+        if not self._cyclic and functorch_level() == 0 and not torch.compiler.is_compiling() and outside(value, self._valid):
+            low, high = self._valid
+            raise ParamConfigurationError(
+                f"Param {node_path(self)}: {value.tolist()} has no unconstrained form, for it does not lie inside of the bounds "
+                f"({'-inf' if low is None else low.tolist()}, {'inf' if high is None else high.tolist()}) but on or beyond "
+                "one of them. Move the value inside, or the bounds out."
+            )
+        return unconstrained(value, self._valid, self._cyclic)
+
+    def from_valid(self, value: Any) -> Tensor:
+        """Map any real values to values between the bounds: the inverse of `to_valid`.
+
+        Args:
+            value: Unconstrained values, with any dims in front.
+
+        Returns:
+            Values of the same shape, strictly between the bounds; a cyclic param's wrapped onto the circle.
+
+        Example:
+            >>> import caskade_pyro as ck
+            >>> ck.Param("q", 0.5, valid=(0.0, 1.0)).from_valid(0.0)
+            tensor(0.5000)
+        """
+        return constrained(self._as_tensor(value, Role.DYNAMIC), self._valid, self._cyclic)
 
     def _to(self, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
         self._device = device if device is not None else self._device

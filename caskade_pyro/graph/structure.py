@@ -35,6 +35,10 @@ class Structure:
         self.members: frozenset[Node] = frozenset(self.order)
         self.requests: dict[object, tuple[tuple[str, Param | None], ...]] = {}
 
+    def fill(self) -> None:
+        """Work out now what is otherwise worked out when it is first asked for."""
+        _ = self.online, self.params, self.dynamic_params, self.static_params, self.pointer_params
+
     @cached_property
     def online(self) -> frozenset[Node]:
         """The nodes that a call runs itself, without crossing a hierarchical link."""

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from ..errors import FillParamsMappingError, ParamConfigurationError
 from .evaluation import active_evaluation
-from .node import Node
+from .finders import Finders
+from .forward import given_values
 from .packing import pack, to_dict, unpack
 from .structure import is_param
+from .unconstrained import UnconstrainedValues
 
 if TYPE_CHECKING:
     from .param import Param
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["ParamHolder"]
 
 
-class ParamHolder(Node):
+class ParamHolder(Finders, UnconstrainedValues):
     """A node with params below it."""
 
     @property
@@ -77,6 +79,7 @@ class ParamHolder(Node):
         dynamic: bool = True,
         attribute: str | Callable[[Param], Any] = "value",
         group: int | None = None,
+        respect_valid: bool = True,
     ) -> Any:
         """The values of the params below.
 
@@ -86,6 +89,7 @@ class ParamHolder(Node):
             dynamic: The dynamic params, or the static ones.
             attribute: What to read of each param: the name of an attribute, or a function of the param.
             group: Only this group. With several groups and no choice, a list with the values of each.
+            respect_valid: False returns values as they are even inside of a `ValidContext`.
 
         Raises:
             ParamConfigurationError: A param has no value.
@@ -101,11 +105,13 @@ class ParamHolder(Node):
         chosen = self.dynamic_params if dynamic else self.static_params
         groups = sorted({param.group for param in chosen})
         if len(groups) > 1 and group is None:
-            return [self.get_values(scheme, dynamic, attribute, one) for one in groups]
+            return [self.get_values(scheme, dynamic, attribute, one, respect_valid) for one in groups]
         params = tuple(param for param in chosen if group is None or param.group == group)
         read = attribute if callable(attribute) else lambda param: getattr(param, attribute)
         if attribute == "value":
             self._check_values(params)
+            if respect_valid and self.valid_context:
+                read = lambda param: param.to_valid(param.value)  # noqa: E731 - as above
         scheme = scheme.lower()
         if scheme in ("array", "tensor"):
             evaluation = active_evaluation(self)
@@ -125,12 +131,20 @@ class ParamHolder(Node):
                 f"{self!r}: {', '.join(missing)} {'has' if len(missing) == 1 else 'have'} no value yet; set it first."
             )
 
-    def set_values(self, params: Tensor | list[Any] | tuple[Any, ...] | dict[str, Any], dynamic: bool = True) -> None:
+    def set_values(
+        self,
+        params: Tensor | list[Any] | tuple[Any, ...] | dict[str, Any],
+        dynamic: bool = True,
+        attribute: str = "value",
+        respect_valid: bool = True,
+    ) -> None:
         """Give the params below new values; if one does not fit, none is changed.
 
         Args:
             params: In any of the forms that `get_values` returns.
             dynamic: The dynamic params, or the static ones.
+            attribute: What to set of each param, if not its value.
+            respect_valid: False takes values as they are even inside of a `ValidContext`.
 
         Raises:
             FillParamsError: Too many or too few values, an unknown name, a pointer, or a wrong shape.
@@ -140,7 +154,12 @@ class ParamHolder(Node):
         self._refuse_while_active("set values", "all")
         if isinstance(params, Tensor):
             params = params.clone()
-        values = unpack(self, self.structure.layout, (), params, dynamic)
+        if attribute != "value":
+            for param, given in unpack(self, self.structure.layout, (), params, dynamic).items():
+                setattr(param, attribute, given)
+            return
+        read = given_values if respect_valid else unpack
+        values = read(self, self.structure.layout, (), params, dynamic)
         if pointers := [self.structure.layout.paths[param] for param in values if param.pointer]:
             raise FillParamsMappingError(f"{', '.join(pointers)} cannot be set: a pointer has the value of what it points to.")
         accepted = [(param, param._accept(value, param.role)) for param, value in values.items()]

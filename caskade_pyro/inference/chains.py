@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from .progress import Progress, ProgressBars
 __all__ = ["Draws", "run_chains"]
 
 SECONDS_BETWEEN_REPORTS = 0.1
+
+Running = dict["Connection[Any, Any]", tuple[int, Any]]
+"""The chains at work: by the connection to its process, the number of a chain and the process."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,10 @@ def run_chains(bound: BoundModel, settings: ChainSettings, chains: int, cores: i
     """
     at_once = min(chains, cores or os.cpu_count() or 1)
     with ProgressBars(chains, settings.tune, settings.draws, progress) as bars:
-        run = _here if at_once == 1 else _in_processes
-        finished = run(bound, settings, chains, at_once, bars.update)
+        if at_once == 1:
+            finished = _here(bound, settings, chains, bars.update)
+        else:
+            finished = _in_processes(bound, settings, chains, at_once, bars.update)
     return _together(finished)
 
 
@@ -80,9 +85,7 @@ def _together(finished: list[Chain]) -> Draws:
     )
 
 
-def _here(
-    bound: BoundModel, settings: ChainSettings, chains: int, at_once: int, report: Callable[[Progress], None]
-) -> list[Chain]:
+def _here(bound: BoundModel, settings: ChainSettings, chains: int, report: Callable[[Progress], None]) -> list[Chain]:
     """One chain after the other in this process; an interrupt keeps the draws of the chain that it meets."""
     finished: list[Chain] = []
     for chain in range(chains):
@@ -92,7 +95,7 @@ def _here(
             if not finished:
                 raise
             break
-        except Exception as error:
+        except Exception as error:  # whatever the user's simulator raises
             raise SamplingError(f"Chain {chain + 1} failed: {error}") from error
         if not finished[-1].complete:
             break
@@ -106,7 +109,7 @@ def _in_processes(
     context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else None)
     stop = context.Event()
     waiting = list(range(chains))
-    running: dict[Connection, tuple[int, Any]] = {}
+    running: Running = {}
     finished: dict[int, Chain] = {}
     try:
         while waiting or running:
@@ -127,7 +130,9 @@ def _in_processes(
     return [finished[chain] for chain in sorted(finished)]
 
 
-def _start(context: Any, bound: BoundModel, settings: ChainSettings, chain: int, stop: Any) -> tuple[Connection, Any]:
+def _start(
+    context: Any, bound: BoundModel, settings: ChainSettings, chain: int, stop: Any
+) -> tuple[Connection[Any, Any], Any]:
     receiving, sending = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(sending, bound, settings, chain, stop), daemon=True)
     process.start()
@@ -135,14 +140,12 @@ def _start(context: Any, bound: BoundModel, settings: ChainSettings, chain: int,
     return receiving, process
 
 
-def _listen(
-    running: dict[Connection, tuple[int, Any]], finished: dict[int, Chain], report: Callable[[Progress], None]
-) -> None:
+def _listen(running: Running, finished: dict[int, Chain], report: Callable[[Progress], None]) -> None:
     """Take in what the processes have to say."""
-    for connection in wait(list(running)):
-        chain, process = running[connection]  # type: ignore[index]
+    for connection in cast("list[Connection[Any, Any]]", wait(list(running))):
+        chain, process = running[connection]
         try:
-            message = connection.recv()  # type: ignore[union-attr]
+            message: Progress | Chain | str = connection.recv()
         except EOFError:
             process.join()
             raise SamplingError(f"Chain {chain + 1} died with exit code {process.exitcode}.") from None
@@ -150,13 +153,13 @@ def _listen(
             report(message)
         elif isinstance(message, Chain):
             finished[chain] = message
-            del running[connection]  # type: ignore[arg-type]
+            del running[connection]
             process.join()
         else:
             raise SamplingError(f"Chain {chain + 1} failed:\n{message}")
 
 
-def _work(sending: Connection, bound: BoundModel, settings: ChainSettings, chain: int, stop: Any) -> None:
+def _work(sending: Connection[Any, Any], bound: BoundModel, settings: ChainSettings, chain: int, stop: Any) -> None:
     """The life of a process: run one chain and send what comes of it."""
     # Ctrl-C reaches all processes of the terminal; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -171,7 +174,7 @@ def _work(sending: Connection, bound: BoundModel, settings: ChainSettings, chain
 
     try:
         sending.send(run_chain(bound, settings, chain, report, stop.is_set))
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever the user's simulator raises is told to the parent, which raises
         sending.send(traceback.format_exc())
     finally:
         sending.close()

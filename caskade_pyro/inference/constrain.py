@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pyro
-import pyro.poutine as poutine
 import torch
+from pyro import poutine
 from torch import Tensor
 
 from ..bridge.model import BoundModel

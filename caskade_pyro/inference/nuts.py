@@ -132,16 +132,16 @@ def _make_kernel(bound: BoundModel, settings: ChainSettings) -> tuple[NUTS, str 
     return kernel, potential.eager_because
 
 
-class FittedMassMatrix(BlockMassMatrix):  # type: ignore[misc]
+class FittedMassMatrix(BlockMassMatrix):
     """A mass matrix that begins with the variances of some draws instead of ones."""
 
     def __init__(self, transforms: dict[str, Any], draws: dict[str, Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.transforms, self.draws = transforms, draws
 
     def configure(self, mass_matrix_shape: Any, adapt_mass_matrix: bool = True, options: Any = None) -> None:
         """Called by the kernel when it knows the blocks of the matrix: names of sites and shapes."""
-        super().configure(mass_matrix_shape, adapt_mass_matrix, options or {})
+        super().configure(mass_matrix_shape, adapt_mass_matrix, options or {})  # type: ignore[no-untyped-call]
         self.inverse_mass_matrix = {
             names: variances if len(mass_matrix_shape[names]) == 1 else torch.diag(variances)
             for names, variances in ((names, self._variances(names)) for names in mass_matrix_shape)
@@ -174,6 +174,7 @@ def _collect(
         return {}
     stacked = {name: torch.stack([params[name] for params in kept]) for name in kept[0]}
     constrained = {
-        name: kernel.transforms[name].inv(value) if name in kernel.transforms else value for name, value in stacked.items()
+        name: kernel.transforms[name].inv(value) if name in kernel.transforms else value
+        for name, value in stacked.items()
     }
     return {name: value.numpy() for name, value in to_user_params(bound, constrained, noncentered).items()}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-import pyro.poutine as poutine
 import torch
+from pyro import poutine
 from torch import Tensor
 
 from ..bridge.model import BoundModel
@@ -42,7 +42,7 @@ def draw_predictions(
             model = bound.predictive if params is None else _at(bound, plan, params, draw)
             trace = poutine.trace(model).get_trace()
             for name, shape in shapes.items():
-                found[name].append(_natural(plan, name, trace.nodes[name]["value"], shape))
+                found[name].append(_natural(plan, name, cast("Tensor", trace.nodes[name]["value"]), shape))
             bar.update()
     return {name: torch.stack(values).numpy() for name, values in found.items()}
 

@@ -28,7 +28,13 @@ def progress_bar(total: int, description: str, unit: str, show: bool, position: 
     """A line of progress; in a log file, where lines cannot be drawn over, a new one only now and then."""
     pause = 0.1 if sys.stderr.isatty() or "ipykernel" in sys.modules else SECONDS_BETWEEN_LINES
     return tqdm(
-        total=total, desc=description, unit=unit, disable=not show, position=position, mininterval=pause, maxinterval=pause
+        total=total,
+        desc=description,
+        unit=unit,
+        disable=not show,
+        position=position,
+        mininterval=pause,
+        maxinterval=pause,
     )
 
 
@@ -44,7 +50,9 @@ class ProgressBars:
     def __enter__(self) -> ProgressBars:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for bar in self.bars:
             bar.close()
 
@@ -54,5 +62,7 @@ class ProgressBars:
         if bar.n == 0:
             bar.unpause()  # a chain may have waited for a core; its speed counts from its own start
         stage = "warm-up" if progress.step <= self.tune else "sampling"
-        bar.set_postfix_str(f"{stage}, step size {progress.step_size:.2g}, {progress.divergences} divergences", refresh=False)
+        bar.set_postfix_str(
+            f"{stage}, step size {progress.step_size:.2g}, {progress.divergences} divergences", refresh=False
+        )
         bar.update(progress.step - bar.n)

@@ -26,7 +26,8 @@ def stream_seed(seed: int, stream: int) -> int:
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed all generators in use and put them back afterwards; one thread, so that sums come out the same everywhere."""
-    python, arrays, threads = random.getstate(), np.random.get_state(), torch.get_num_threads()
+    # Pyro seeds numpy's global generator too, so that one is kept as well.
+    python, arrays, threads = random.getstate(), np.random.get_state(), torch.get_num_threads()  # noqa: NPY002
     with torch.random.fork_rng(devices=[]):
         torch.set_num_threads(1)
         pyro.set_rng_seed(seed)
@@ -35,4 +36,4 @@ def seeded(seed: int) -> Iterator[None]:
         finally:
             torch.set_num_threads(threads)
             random.setstate(python)
-            np.random.set_state(arrays)
+            np.random.set_state(arrays)  # noqa: NPY002

@@ -68,8 +68,14 @@ class Fitted:
 
 
 def run_svi(
-    bound: BoundModel, guide: str | Callable[..., Any], steps: int, seed: int, lr: float, particles: int,
-    noncentered: NonCentered, progress: bool,
+    bound: BoundModel,
+    guide: str | Callable[..., Any],
+    steps: int,
+    seed: int,
+    lr: float,
+    particles: int,
+    noncentered: NonCentered,
+    progress: bool,
 ) -> Fitted:
     """Fit a guide by stochastic variational inference (Kucukelbir et al. 2017), the learning rate falling to a tenth.
 
@@ -98,7 +104,9 @@ def _take_steps(svi: SVI, steps: int, lr: float, losses: list[float], progress: 
         for step in range(steps):
             losses.append(float(svi.step()))
             if not np.isfinite(losses[-1]):
-                raise SamplingError(f"The loss of the fit is {losses[-1]} at step {step + 1}; try a smaller lr= than {lr}.")
+                raise SamplingError(
+                    f"The loss of the fit is {losses[-1]} at step {step + 1}; try a smaller lr= than {lr}."
+                )
             bar.update()
             if step % 20 == 0:
                 bar.set_postfix_str(f"ELBO {-np.mean(losses[-100:]):.6g}", refresh=False)
@@ -107,6 +115,8 @@ def _take_steps(svi: SVI, steps: int, lr: float, losses: list[float], progress: 
 def _make_guide(guide: str | Callable[..., Any], model: Callable[..., Any]) -> Any:
     if isinstance(guide, str):
         if guide not in GUIDES:
-            raise SamplingError(f"There is no guide {guide!r}; choose {', '.join(map(repr, GUIDES))}, or give an AutoGuide class.")
+            raise SamplingError(
+                f"There is no guide {guide!r}; choose {', '.join(map(repr, GUIDES))}, or give an AutoGuide class."
+            )
         return GUIDES[guide](model, init_loc_fn=init_to_median(num_samples=10))
     return guide(model)

@@ -18,7 +18,7 @@ __all__ = ["coordinates", "dimensions", "set_attributes", "to_inference_data"]
 def coordinates(plan: Plan) -> dict[str, Sequence[Any]]:
     """The coordinates of every plate: the names of its members, or their numbers."""
     names = {plate.name: plate.members for plate in plan.layout.plates}
-    return {name: names.get(name) or np.arange(size) for name, size in plan.sizes.items()}
+    return {name: names.get(name) or range(size) for name, size in plan.sizes.items()}
 
 
 def dimensions(plan: Plan) -> dict[str, list[str]]:
@@ -48,7 +48,7 @@ def to_inference_data(
     plan = bound.plan
     data = {name: _natural(bound, plan, name) for name in bound.data}
     with_data = {**groups, "observed_data": data} if data else dict(groups)
-    found = az.from_dict(**with_data, coords=coordinates(plan), dims=dimensions(plan))
+    found: az.InferenceData = az.from_dict(**with_data, coords=coordinates(plan), dims=dimensions(plan))  # type: ignore[arg-type]
     set_attributes(found, plan, attrs)
     return found
 
@@ -67,7 +67,7 @@ def set_attributes(found: az.InferenceData, plan: Plan, attrs: Mapping[str, Any]
             inference_library="caskade_pyro", inference_library_version=version("caskade_pyro"), **attrs
         )
         for name in dataset.data_vars:
-            param = params.get(name)
+            param = params.get(str(name))
             for attribute in ("units", "description"):
                 if value := getattr(param, attribute, None):
                     dataset[name].attrs[attribute] = value

@@ -17,13 +17,13 @@ RHAT, ESS = 1.01, 400
 def warn_of_trouble(posterior: az.InferenceData) -> None:
     """Warn where chains disagree, draws are too dependent, or trajectories diverged (Vehtari et al. 2021)."""
     messages = []
-    divergences = int(posterior.sample_stats["diverging"].sum())
+    divergences = int(posterior["sample_stats"]["diverging"].sum())
     if divergences:
         messages.append(
             f"{divergences} draws diverged: the posterior has places that NUTS cannot reach. Raise target_accept=, or look "
             "at priors of scales."
         )
-    if posterior.posterior.sizes["chain"] > 1:
+    if posterior["posterior"].sizes["chain"] > 1:
         messages += _disagreement(posterior)
     for message in messages:
         warn(ConvergenceWarning(message), stacklevel=3)
@@ -36,7 +36,9 @@ def _disagreement(posterior: az.InferenceData) -> list[str]:
     worst_ess = min(((float(ess[name].min()), name) for name in ess.data_vars), default=(float("inf"), ""))
     messages = []
     if worst_rhat[0] > RHAT:
-        messages.append(f"R-hat is up to {worst_rhat[0]:.3f} ({worst_rhat[1]}), above {RHAT}: the chains disagree. Tune longer.")
+        messages.append(
+            f"R-hat is up to {worst_rhat[0]:.3f} ({worst_rhat[1]}), above {RHAT}: the chains disagree. Tune longer."
+        )
     if worst_ess[0] < ESS:
         messages.append(
             f"The bulk effective sample size is down to {worst_ess[0]:.0f} ({worst_ess[1]}), below {ESS}: draw more."

@@ -27,16 +27,25 @@ def posterior_draws(plan: Plan, posterior: az.InferenceData) -> tuple[dict[str, 
     found = {}
     for site in plan.sites:
         if site.name not in group:
-            raise SamplingError(f"The posterior has no draws of {site.name}; it has {', '.join(map(str, group.data_vars))}.")
+            raise SamplingError(
+                f"The posterior has no draws of {site.name}; it has {', '.join(map(str, group.data_vars))}."
+            )
         values = group[site.name].values
         if values.shape[2:] != site.draw_shape:
-            raise SamplingError(f"The draws of {site.name} have shape {values.shape[2:]}, but the model's have {site.draw_shape}.")
+            raise SamplingError(
+                f"The draws of {site.name} have shape {values.shape[2:]}, but the model's have {site.draw_shape}."
+            )
         found[site.name] = values.reshape((-1, *site.draw_shape))
     return found, (group.sizes["chain"], group.sizes["draw"])
 
 
 def predict(
-    bound: BoundModel, posterior: az.InferenceData, draws: int | None = None, seed: int | None = None, *, progress: bool = True
+    bound: BoundModel,
+    posterior: az.InferenceData,
+    draws: int | None = None,
+    seed: int | None = None,
+    *,
+    progress: bool = True,
 ) -> az.InferenceData:
     """Draw data that the model predicts for the params of a posterior.
 
@@ -67,7 +76,9 @@ def predict(
     return to_inference_data(bound, {"posterior_predictive": group}, {"seed": seed})
 
 
-def prior_predictive(bound: BoundModel, draws: int = 500, seed: int | None = None, *, progress: bool = True) -> az.InferenceData:
+def prior_predictive(
+    bound: BoundModel, draws: int = 500, seed: int | None = None, *, progress: bool = True
+) -> az.InferenceData:
     """Draw params from the priors, and the data that the model predicts for them.
 
     Args:

@@ -93,12 +93,12 @@ def sample(
         dense=dense if isinstance(dense, bool) else [_sampled_names(bound, dense, noncentered)],
         start=None if start is None else start.fitted,
     )
-    start = perf_counter()
+    began = perf_counter()
     drawn = run_chains(bound, settings, chains, cores, progress)
     attrs = {
         "seed": seed,
         "tuning_steps": tune,
-        "sampling_time": perf_counter() - start,
+        "sampling_time": perf_counter() - began,
         "step_sizes": drawn.step_sizes,
         "density": "traced" if drawn.eager_because is None else f"eager, because {drawn.eager_because}",
     }
@@ -107,7 +107,10 @@ def sample(
         warn_of_trouble(posterior)
     else:
         kept = drawn.stats["diverging"].shape
-        warn(ConvergenceWarning(f"Interrupted: kept {kept[1]} of {draws} draws of {kept[0]} of {chains} chains."), stacklevel=2)
+        warn(
+            ConvergenceWarning(f"Interrupted: kept {kept[1]} of {draws} draws of {kept[0]} of {chains} chains."),
+            stacklevel=2,
+        )
     return posterior
 
 

@@ -1,0 +1,65 @@
+"""What contexts around calls have set in this thread: overridden values, and modules that take unconstrained values.
+
+Both are replaced as a whole on entry and put back on exit, so that an exception leaves nothing behind, and both are
+thread-local, so that one thread's contexts never touch another's calls.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .node import Node
+    from .param import Param
+
+__all__ = ["Unconstrained", "override_of", "overrides_below", "replace", "state", "takes_unconstrained"]
+
+Unconstrained = tuple["Node", "Node | None"]
+"""A module that takes unconstrained values, and the module whose call ran when that was asked for."""
+
+
+class _Ambient(threading.local):
+    def __init__(self) -> None:
+        # In every thread's own dict from the start: the compiler guards on whether they are there.
+        self.overrides: Mapping[Param, Tensor] = {}
+        self.unconstrained: tuple[Unconstrained, ...] = ()
+
+
+state = _Ambient()
+
+
+def replace(overrides: Mapping[Param, Tensor], unconstrained: tuple[Unconstrained, ...]) -> None:
+    """Set what holds in this thread from now on."""
+    state.overrides, state.unconstrained = overrides, unconstrained
+
+
+def override_of(param: Param) -> Tensor | None:
+    """The value that a context around calls gives a param; None if there is none."""
+    return state.overrides.get(param) if state.overrides else None
+
+
+def overrides_below(node: Node) -> dict[Param, Tensor]:
+    """The overridden values that a call of a module is to see."""
+    if not state.overrides:
+        return {}
+    members = node.structure.members
+    return {param: value for param, value in state.overrides.items() if param in members}
+
+
+def takes_unconstrained(node: Node) -> bool:
+    """Whether values given to a module, and asked of it, are unconstrained ones.
+
+    A context concerns what is exchanged where it was entered: what the modules pass to each other inside of a call
+    are values as they are.
+    """
+    if not state.unconstrained:
+        return False
+    from .evaluation import current_evaluation
+
+    evaluation = current_evaluation()
+    here = None if evaluation is None else evaluation.root
+    return any(where is here and node in module.structure.members for module, where in state.unconstrained)

@@ -1,0 +1,157 @@
+"""Finding the param behind an index of the vector of params, and the index of a param."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ParamConfigurationError, ParamIndexError
+from .evaluation import active_evaluation
+from .node import Node
+from .packing import Slot, cached_slots
+from .structure import is_param
+
+if TYPE_CHECKING:
+    from .param import Param
+    from .shapes import Shape
+
+__all__ = ["Finders"]
+
+Found = tuple["Param", "tuple[int, ...]"]
+Index = int | slice | tuple[int, int | slice]
+
+
+class Finders(Node):
+    """What a node with params below it knows of their places."""
+
+    def param_order(self) -> str:
+        """The dynamic params in the order in which calls expect them, each after its parent: a line for each group.
+
+        Example:
+            >>> import caskade_pyro as ck
+            >>> line = ck.Module("line")
+            >>> line.slope = ck.Param("slope")
+            >>> line.offset = ck.Param("offset")
+            >>> line.param_order()
+            'line: slope, line: offset'
+        """
+        lines = []
+        for group in self._groups():
+            of_group = self._of_group(group)
+            lines.append(", ".join(f"{next(iter(param.parents)).name}: {param.name}" for param in of_group))
+        return "\n".join(lines)
+
+    def find_param(self, idx: int | Sequence[int], group: int | None = None, scheme: str = "array") -> Any:
+        """The param that stands at an index of the params.
+
+        Args:
+            idx: The index, or several; negative ones count from the end.
+            group: The group whose params are counted; without it all dynamic params, in their order.
+            scheme: ``"array"`` counts the entries of the vector of params, ``"list"`` the params.
+
+        Returns:
+            For an array the param and the index within its value (``()`` for a scalar), for a list the param; for several
+            indices a tuple of these.
+
+        Raises:
+            ParamIndexError: There are not that many.
+            ParamConfigurationError: An unknown scheme or group.
+
+        Example:
+            >>> import caskade_pyro as ck
+            >>> line = ck.Module("line")
+            >>> line.slope = ck.Param("slope")
+            >>> line.offset = ck.Param("offset", shape=(2,))
+            >>> line.find_param(2)
+            (offset, (1,))
+        """
+        if not isinstance(idx, int):
+            return tuple(self.find_param(one, group, scheme) for one in idx)
+        params = self._of_group(group)
+        if _is_list(scheme):
+            return params[self._counted(idx, len(params))]
+        places = self._places(params)
+        ends = list(accumulate(place.size for place in places))
+        at = self._counted(idx, ends[-1] if ends else 0)
+        place = places[bisect_right(ends, at)]
+        return place.param, _unravelled(at - ends[bisect_right(ends, at)] + place.size, place.shape)
+
+    def find_index(self, param: Param | Node | Sequence[Param | Node], scheme: str = "array") -> Any:
+        """The index at which a param stands among the dynamic params.
+
+        Args:
+            param: The param; for a module, its own dynamic params; or several of these.
+            scheme: ``"array"`` counts the entries of the vector of params, ``"list"`` the params.
+
+        Returns:
+            An int, or a slice where the param takes several entries; with several groups ``(group, index)``; for a module
+            or several params a tuple of these.
+
+        Raises:
+            ParamConfigurationError: An unknown scheme, or a param that is no dynamic one of this graph.
+
+        Example:
+            >>> import caskade_pyro as ck
+            >>> line = ck.Module("line")
+            >>> line.slope = ck.Param("slope")
+            >>> line.offset = ck.Param("offset", shape=(2,))
+            >>> line.find_index(line.offset)
+            slice(1, 3, None)
+        """
+        if isinstance(param, (list, tuple)) and not isinstance(param, Node):
+            return tuple(self.find_index(one, scheme) for one in param)
+        if isinstance(param, Node) and not is_param(param):
+            own = (child for child in param.children.values() if is_param(child))
+            return tuple(self.find_index(child, scheme) for child in own if child.dynamic)  # type: ignore[attr-defined]
+        return self._index_of(param, _is_list(scheme))  # type: ignore[arg-type]
+
+    def _index_of(self, param: Param, in_list: bool) -> Index:
+        groups = self._groups()
+        if param not in self.structure.dynamic_params:
+            raise ParamConfigurationError(
+                f"{param!r} is not among the dynamic params of {self!r}, which are {self.param_order() or 'none'}."
+            )
+        params = self._of_group(param.group)
+        at = params.index(param)
+        index: int | slice = at
+        if not in_list:
+            places = self._places(params)
+            start = sum(place.size for place in places[:at])
+            index = start if places[at].size == 1 else slice(start, start + places[at].size)
+        return index if len(groups) <= 1 else (param.group, index)
+
+    def _groups(self) -> list[int]:
+        return sorted({param.group for param in self.structure.dynamic_params})
+
+    def _of_group(self, group: int | None) -> tuple[Param, ...]:
+        if group is not None and group not in self._groups():
+            raise ParamConfigurationError(f"{self!r} has no params of group {group!r}; its groups are {self._groups()}.")
+        return tuple(param for param in self.structure.dynamic_params if group is None or param.group == group)
+
+    def _places(self, params: tuple[Param, ...]) -> tuple[Slot, ...]:
+        evaluation = active_evaluation(self)
+        if evaluation is None:
+            return cached_slots(self.structure.layout, self, params, ())
+        return cached_slots(evaluation.layout, self, params, evaluation.inside)
+
+    def _counted(self, idx: int, size: int) -> int:
+        if not -size <= idx < size:
+            raise ParamIndexError(f"{self!r} has {size} of these params, so there is none at the index {idx}.")
+        return idx % size
+
+
+def _is_list(scheme: str) -> bool:
+    if scheme not in ("array", "tensor", "list"):
+        raise ParamConfigurationError(f"The scheme must be 'array' or 'list', not {scheme!r}: a dict is searched by its keys.")
+    return scheme == "list"
+
+
+def _unravelled(flat: int, shape: Shape) -> tuple[int, ...]:
+    """The index within a shape of the entry at a place of its flattened form."""
+    index: list[int] = []
+    for size in reversed(shape):
+        flat, within = divmod(flat, size)
+        index.append(within)
+    return tuple(reversed(index))
