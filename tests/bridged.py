@@ -284,4 +284,136 @@ def two_data_sets():
     return Pair(bound, by_hand)
 
 
-PAIRS = {pair.__name__: pair for pair in (one_plate, two_nested, shared_param, outer_batch, two_data_sets)}
+class Person(ck.Module):
+    def __init__(self):
+        super().__init__()
+        self.ability = ck.Param("ability", shape=())
+
+    @ck.forward
+    def own(self, ability):
+        return ability
+
+
+class Item(ck.Module):
+    def __init__(self):
+        super().__init__()
+        self.difficulty = ck.Param("difficulty", shape=())
+        self.weight = ck.Param("weight", shape=())
+
+    @ck.forward
+    def own(self, difficulty, weight):
+        return difficulty, weight
+
+
+class Exam(ck.Module):
+    """Persons and items: crossed plates, priors given for each member, and a constant for each item."""
+
+    def __init__(self, persons, items):
+        super().__init__()
+        person, item = Person(), Item()
+        self.hierarchical_link("persons", person, size=persons)
+        self.hierarchical_link("items", item, size=items)
+        self.spread = ck.Param("spread", prior=dist.HalfNormal(1.0))
+        person.ability.prior = ck.prior(dist.Normal, torch.linspace(-1, 1, persons), self.spread)
+        item.difficulty.prior = dist.Normal(torch.linspace(0, 1, items), 1.0)
+        item.weight = torch.linspace(0.5, 1.5, items)
+        item.weight.to_static()
+
+    @ck.forward
+    def answers(self):
+        ability = ck.vmap(self.persons.own)()
+        difficulty, weight = ck.vmap(self.items.own)()
+        return dist.Bernoulli(logits=weight * (ability[:, None] - difficulty))
+
+
+def crossed():
+    """Answers of persons to items: two plates beside each other, both in the data."""
+    answers = (data(4, 3) > 0).to(torch.get_default_dtype())
+    bound = ck.PyroModel(Exam(4, 3).answers, dims={"obs": ("persons", "items")}).bind(obs=answers)
+
+    def by_hand():
+        spread = pyro.sample("spread", dist.HalfNormal(1.0))
+        persons, items = pyro.plate("persons", 4, dim=-2), pyro.plate("items", 3, dim=-1)
+        with persons:
+            ability = pyro.sample("persons.ability", dist.Normal(torch.linspace(-1, 1, 4)[:, None], spread))
+        with items:
+            difficulty = pyro.sample("items.difficulty", dist.Normal(torch.linspace(0, 1, 3), 1.0))
+        with persons, items:
+            logits = torch.linspace(0.5, 1.5, 3) * (ability - difficulty)
+            pyro.sample("obs", dist.Bernoulli(logits=logits), obs=answers)
+
+    return Pair(bound, by_hand)
+
+
+class Leaf(ck.Module):
+    def __init__(self):
+        super().__init__()
+        self.size = ck.Param("size", shape=(2,))
+
+    @ck.forward
+    def own(self, size):
+        return size
+
+
+class Branch(ck.Module):
+    def __init__(self, leaf):
+        super().__init__()
+        self.hierarchical_link("leaves", leaf, size=4)
+        self.mean = ck.Param("mean", shape=(2,))
+        self.spread = ck.Param("spread", shape=(), prior=dist.Gamma(2.0, 1.0))
+        # Twice the spread, as a function of a param of each branch.
+        self.scale = ck.Param("scale", lambda p: 2 * p.spread.value, link=self.spread)
+        leaf.size.prior = ck.prior(dist.Normal, self.mean, self.scale)
+
+    @ck.forward
+    def own(self):
+        return ck.vmap(self.leaves.own)()
+
+
+class Tree(ck.Module):
+    def __init__(self, branch):
+        super().__init__()
+        self.hierarchical_link("branches", branch, size=3)
+        self.mean = ck.Param("mean", shape=(2,), prior=dist.Normal(0.0, 1.0))
+        branch.mean.prior = ck.prior(dist.MultivariateNormal, self.mean, scale_tril=torch.tensor([[1.0, 0.0], [0.5, 1.0]]))
+
+    @ck.forward
+    def own(self):
+        return ck.vmap(self.branches.own)()
+
+
+class Forest(ck.Module):
+    def __init__(self):
+        super().__init__()
+        self.hierarchical_link("trees", Tree(Branch(Leaf())), size=2)
+
+    @ck.forward
+    def sizes(self):
+        return dist.Normal(ck.vmap(self.trees.own)(), 0.3).to_event(1)
+
+
+def three_nested():
+    """Leaves on branches of trees: vectors, a multivariate prior, and a pointer of each branch as a scale."""
+    sizes = data(2, 3, 4, 2)
+    names = ("trees", "trees.branches", "trees.branches.leaves")
+    bound = ck.PyroModel(Forest().sizes, dims={"obs": names}).bind(obs=sizes)
+
+    def by_hand():
+        with pyro.plate("trees", 2, dim=-3):
+            top = pyro.sample("trees.mean", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+            with pyro.plate("trees.branches", 3, dim=-2):
+                tril = torch.tensor([[1.0, 0.0], [0.5, 1.0]])
+                mean = pyro.sample("trees.branches.mean", dist.MultivariateNormal(top, scale_tril=tril))
+                spread = pyro.sample("trees.branches.spread", dist.Gamma(2.0, 1.0))
+                with pyro.plate("trees.branches.leaves", 4, dim=-1):
+                    prior = dist.Normal(mean, 2 * spread[..., None]).to_event(1)
+                    size = pyro.sample("trees.branches.leaves.size", prior)
+                    pyro.sample("obs", dist.Normal(size, 0.3).to_event(1), obs=sizes)
+
+    return Pair(bound, by_hand)
+
+
+PAIRS = {
+    pair.__name__: pair
+    for pair in (one_plate, two_nested, shared_param, outer_batch, two_data_sets, crossed, three_nested)
+}

@@ -168,7 +168,7 @@ def _as_value(site: Site, drawn: Tensor) -> Tensor:
 def _in_plates(plates: Sequence[Any], name: str, distribution: Any, data: Tensor | None) -> Tensor:
     """`pyro.sample` inside of some plates."""
     if not plates:
-        return pyro.sample(name, distribution, obs=data)  # type: ignore[no-any-return]
+        return pyro.sample(name, distribution, obs=data)
     with plates[0]:
         return _in_plates(plates[1:], name, distribution, data)
 

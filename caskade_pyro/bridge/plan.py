@@ -24,8 +24,8 @@ from .distributions import to_pyro, with_global_validation
 from .observations import Observation, as_distributions, check_data, name_dims
 from .plates import Dims, SitePlates, allocate
 from .priors import PriorFit, draw_one, fit_prior, site_distribution
-from .simulate import Values, param_values, simulate
-from .sites import Source, plates_of, sources
+from .simulate import Values, pointer_values, simulate
+from .sites import Source, sources
 
 __all__ = ["Call", "Plan", "Site", "make_plan"]
 
@@ -89,7 +89,7 @@ class Site:
             return self.constant
 
         def value_of(param: Any) -> tuple[Tensor, int]:
-            return _at_dims(layout, param, _argument(layout, values, param), dims)
+            return _at_dims(layout, *_argument(layout, values, param), dims)
 
         return site_distribution(self.name, self.source.prior, self.fit, self.plates, value_of)
 
@@ -171,26 +171,21 @@ def _sizes(layout: PlateLayout, names: Sequence[str]) -> Shape:
 # Values of the arguments of priors
 
 
-def _argument(layout: PlateLayout, values: Values, param: Any) -> Tensor:
-    if param in values:
-        return values[param]
+def _argument(layout: PlateLayout, values: Values, param: Any) -> tuple[Tensor, tuple[str, ...]]:
+    """The value of a param among a prior's arguments, and the plates that its leading dims count."""
     if param.pointer:
-        return param_values(layout, values, param)
-    stored: Tensor | None = param.value
-    if stored is None:
-        raise PriorError(f"Param {layout.paths[param]} is an argument of a prior, but has no value.")
-    return stored
+        return pointer_values(layout, values, param)
+    placement = layout.placement(param)
+    value: Tensor | None = values[param] if param in values else param.value
+    if value is None:
+        raise PriorError(f"Param {placement.site} is an argument of a prior, but has no value.")
+    return value.reshape(_sizes(layout, placement.plates) + placement.shape), placement.plates
 
 
-def _at_dims(layout: PlateLayout, param: Any, value: Tensor, dims: Dims) -> tuple[Tensor, int]:
-    """The value of a param with its plates at their Pyro dims, and how many dims these are."""
-    names = plates_of(layout, param)
-    if not names:
-        return value, 0
-    sizes = _sizes(layout, names)
-    own = tuple(value.shape[len(names) :]) if param.pointer else layout.placement(param).shape
-    plates = SitePlates(names, sizes, tuple(dims[name] for name in names))
-    return plates.spread(value.reshape(sizes + own), len(names))
+def _at_dims(layout: PlateLayout, value: Tensor, names: tuple[str, ...], dims: Dims) -> tuple[Tensor, int]:
+    """A value with its plates at their Pyro dims, and how many dims these are."""
+    plates = SitePlates(names, _sizes(layout, names), tuple(dims[name] for name in names))
+    return plates.spread(value, len(names))
 
 
 # The preflight
@@ -209,13 +204,8 @@ def _look_at_priors(
         def one_member(argument: Any) -> Any:
             if not hasattr(argument, "pointer"):
                 return argument
-            value = _argument(layout, values, argument)
-            own = (
-                len(plates_of(layout, argument))
-                if argument.pointer
-                else value.ndim - len(layout.placement(argument).shape)
-            )
-            return value[(0,) * own] if own else value
+            value, names = _argument(layout, values, argument)
+            return value[(0,) * len(names)]
 
         try:
             template = to_pyro(prior.build(one_member))

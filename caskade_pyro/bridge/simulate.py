@@ -15,7 +15,7 @@ from ..graph.members import value_over_members
 from ..graph.node import Node
 from ..graph.shapes import Shape
 
-__all__ = ["Values", "owner", "param_values", "simulate"]
+__all__ = ["Values", "owner", "pointer_values", "simulate"]
 
 Values = dict[Any, Tensor]
 """Values of params, each with the batch dims that its placement gives it: replicates, plates, its own shape."""
@@ -50,12 +50,21 @@ def simulate(
     return method(*args, params=[values[param] for param in module.dynamic_params], **kwargs)
 
 
-def param_values(layout: PlateLayout, values: Values, param: Any) -> Tensor:
-    """The value of a param that priors depend on, with the dims of `plates_of` in front."""
-    value = _over_replicates(layout, values, lambda evaluation: value_over_members(evaluation, param))
+def pointer_values(layout: PlateLayout, values: Values, pointer: Any) -> tuple[Tensor, tuple[str, ...]]:
+    """What a pointer computes for all members of the plates around it.
+
+    Returns:
+        The value, and the names of the plates that its leading dims count.
+
+    Raises:
+        ModelError: It has no value.
+    """
+    mapped: list[str] = []
+    value = _over_replicates(layout, values, lambda evaluation: value_over_members(evaluation, pointer, mapped))
     if value is None:
-        raise ModelError(f"Param {layout.paths[param]} has no value, but a prior depends on it.")
-    return value  # type: ignore[no-any-return]
+        raise ModelError(f"Param {layout.paths[pointer]} has no value, but a prior depends on it.")
+    replicates = [plate.name for plate in layout.plates if plate.module is layout.root]
+    return value, (*replicates, *mapped)
 
 
 def _over_replicates(layout: PlateLayout, values: Values, function: Callable[[Evaluation], Any]) -> Any:

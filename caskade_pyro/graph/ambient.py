@@ -50,16 +50,10 @@ def overrides_below(node: Node) -> dict[Param, Tensor]:
     return {param: value for param, value in state.overrides.items() if param in members}
 
 
-def takes_unconstrained(node: Node) -> bool:
-    """Whether values given to a module, and asked of it, are unconstrained ones.
+def takes_unconstrained(node: Node, where: Node | None) -> bool:
+    """Whether values given to a module, and asked of it, in a call of another one (or of none) are unconstrained.
 
     A context concerns what is exchanged where it was entered: what the modules pass to each other inside of a call
     are values as they are.
     """
-    if not state.unconstrained:
-        return False
-    from .evaluation import current_evaluation
-
-    evaluation = current_evaluation()
-    here = None if evaluation is None else evaluation.root
-    return any(where is here and node in module.structure.members for module, where in state.unconstrained)
+    return any(entered is where and node in module.structure.members for module, entered in state.unconstrained)

@@ -2,15 +2,14 @@
 
 The members are the children: whatever changes the one changes the other in the same step, or fails and changes nothing.
 The children of a list stand in the order of their first places. Each is linked under its own name; a member whose name
-an earlier one has already taken gets a numbered key (``blob``, ``blob_2``, ``blob_3``), so the keys depend on nothing but the
-members and their order. A node that stands in a list several times is linked once.
+an earlier one has already taken gets a numbered key (``blob``, ``blob_2``, ``blob_3``), so the keys depend on nothing but
+the members and their order. A node that stands in a list several times is linked once.
 
 A key that is also the name of a method (a param called ``count``) is no attribute: ``nodes["count"]`` finds it.
 """
 
 from __future__ import annotations
 
-import copyreg
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, SupportsIndex
 
@@ -100,13 +99,15 @@ class NodeCollection(ParamHolder):
             self.__dict__[key] = node
 
     def __setattr__(self, key: str, value: Any) -> None:
-        member = self.__dict__.get("_children", {}).get(key)
+        member: Node | None = self.__dict__.get("_children", {}).get(key)
         if member is None or self.__dict__.get(key) is not member or value is member:
             super().__setattr__(key, value)
         elif is_param(member) and not isinstance(value, Node):
-            member.value = value
+            member.value = value  # type: ignore[attr-defined]
         else:
-            raise CollectionError(f"{key!r} of {self!r} is its member {member!r}, which setting an attribute cannot replace.")
+            raise CollectionError(
+                f"{key!r} of {self!r} is its member {member!r}, which setting an attribute cannot replace."
+            )
 
     # One node is equal to itself only; list, tuple and dict would compare members.
 
@@ -116,10 +117,11 @@ class NodeCollection(ParamHolder):
     def __ne__(self, other: object) -> bool:
         return self is not other
 
-    __hash__ = object.__hash__
+    def __hash__(self) -> int:
+        return id(self)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name})[{len(self)}]"  # type: ignore[arg-type] # every kind has a length
+        return f"{type(self).__name__}({self.name})[{len(self)}]"
 
 
 def _numbered(nodes: Iterable[Node], taken: Mapping[str, Node], numbers: dict[str, int]) -> dict[str, Node]:
@@ -177,10 +179,10 @@ class NodeTuple(NodeCollection, tuple[Node, ...]):  # type: ignore[misc] # the t
     def __getitem__(self, key: str | SupportsIndex | slice) -> Any:  # type: ignore[override]
         if isinstance(key, str):
             return super().__getitem__(key)
-        found = tuple.__getitem__(self, key)
+        found = super(Node, self).__getitem__(key)  # type: ignore[misc] # the tuple's; spelt so that it compiles
         if not isinstance(key, slice) or current_evaluation() is not None:
             return found
-        return type(self)(found, name=self.name)  # type: ignore[arg-type]
+        return type(self)(found, name=self.name)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         raise self._unchanging()
@@ -195,9 +197,6 @@ class NodeTuple(NodeCollection, tuple[Node, ...]):  # type: ignore[misc] # the t
         return type(self)(tuple(self) * times, name=self.name)
 
     __rmul__ = __mul__
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
-        return copyreg.__newobj__, (type(self), tuple(self)), self.__getstate__()  # type: ignore[attr-defined]
 
 
 class NodeList(NodeCollection, list[Node]):  # type: ignore[misc] # the list's own methods have other signatures
@@ -246,7 +245,9 @@ class NodeList(NodeCollection, list[Node]):  # type: ignore[misc] # the list's o
 
     def _link(self, key: str, child: Node) -> None:
         if self._children.get(key) is not child:
-            raise CollectionError(f"{self!r} links its members only: append({child!r}) instead of linking it as {key!r}.")
+            raise CollectionError(
+                f"{self!r} links its members only: append({child!r}) instead of linking it as {key!r}."
+            )
 
     def _drop(self, keys: set[str]) -> None:
         gone = {self._children[key] for key in keys}
@@ -301,10 +302,10 @@ class NodeList(NodeCollection, list[Node]):  # type: ignore[misc] # the list's o
     def __getitem__(self, key: str | SupportsIndex | slice) -> Any:  # type: ignore[override]
         if isinstance(key, str):
             return super().__getitem__(key)
-        found = list.__getitem__(self, key)
+        found = super(Node, self).__getitem__(key)  # type: ignore[misc] # the list's; spelt so that it compiles
         if not isinstance(key, slice) or current_evaluation() is not None:
             return found
-        return type(self)(found, name=self.name)  # type: ignore[arg-type]
+        return type(self)(found, name=self.name)
 
     def __setitem__(self, key: SupportsIndex | slice, value: Any) -> None:  # type: ignore[override]
         if isinstance(key, str):
@@ -332,13 +333,6 @@ class NodeList(NodeCollection, list[Node]):  # type: ignore[misc] # the list's o
     def __imul__(self, times: SupportsIndex) -> NodeList:  # type: ignore[override,misc]
         self._replace(list(self) * times)
         return self
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
-        return copyreg.__newobj__, (type(self),), (list(self), self.__getstate__())  # type: ignore[attr-defined]
-
-    def __setstate__(self, state: tuple[list[Node], dict[str, Any]]) -> None:  # type: ignore[override]
-        list.__setitem__(self, slice(None), state[0])
-        super().__setstate__(state[1])
 
 
 class NodeDict(NodeCollection, dict[str, Node]):  # type: ignore[misc] # the dict's own methods have other signatures
@@ -441,13 +435,6 @@ class NodeDict(NodeCollection, dict[str, Node]):  # type: ignore[misc] # the dic
     def __ior__(self, other: Any) -> NodeDict:  # type: ignore[override,misc]
         self.update(other)
         return self
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
-        return copyreg.__newobj__, (type(self),), (dict(self), self.__getstate__())  # type: ignore[attr-defined]
-
-    def __setstate__(self, state: tuple[dict[str, Node], dict[str, Any]]) -> None:  # type: ignore[override]
-        dict.update(self, state[0])
-        super().__setstate__(state[1])
 
 
 def as_collection(value: object, name: str) -> NodeCollection | None:

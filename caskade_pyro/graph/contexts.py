@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ActiveStateError, ParamTypeError
 from . import ambient
-from .evaluation import Evaluation, active_evaluation, current_evaluation
+from .evaluation import Evaluation, active_evaluation, current_evaluation, current_root
 from .forward import open_evaluation
 from .packing import as_value
 from .paths import node_path
@@ -88,11 +88,9 @@ class ValidContext:
         self._former: list[tuple[ambient.Unconstrained, ...]] = []
 
     def __enter__(self) -> ParamHolder:
-        current = current_evaluation()
         former = ambient.state.unconstrained
         self._former.append(former)
-        where = None if current is None else current.root
-        ambient.replace(ambient.state.overrides, (*former, (self.module, where)))
+        ambient.replace(ambient.state.overrides, (*former, (self.module, current_root())))
         return self.module
 
     def __exit__(self, *_: object) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .node import Node
     from .param import Param
 
-__all__ = ["Evaluation", "active_evaluation", "current_evaluation", "functorch_level", "is_active", "outside_of_calls"]
+__all__ = ["Evaluation", "active_evaluation", "current_evaluation", "current_root", "functorch_level", "is_active", "outside_of_calls"]
 
 
 class _ThreadState(threading.local):
@@ -42,6 +42,11 @@ _state = _ThreadState()
 def current_evaluation() -> Evaluation | None:
     """The innermost evaluation of this thread, if a call runs."""
     return _state.current
+
+
+def current_root() -> Node | None:
+    """The module whose call runs innermost in this thread."""
+    return None if _state.current is None else _state.current.root
 
 
 def functorch_level() -> int:

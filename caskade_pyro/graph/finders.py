@@ -38,8 +38,8 @@ class Finders(Node):
             'line: slope, line: offset'
         """
         lines = []
-        for group in self._groups():
-            of_group = self._of_group(group)
+        for group in _groups(self):
+            of_group = _of_group(self, group)
             lines.append(", ".join(f"{next(iter(param.parents)).name}: {param.name}" for param in of_group))
         return "\n".join(lines)
 
@@ -69,12 +69,12 @@ class Finders(Node):
         """
         if not isinstance(idx, int):
             return tuple(self.find_param(one, group, scheme) for one in idx)
-        params = self._of_group(group)
+        params = _of_group(self, group)
         if _is_list(scheme):
-            return params[self._counted(idx, len(params))]
-        places = self._places(params)
+            return params[_counted(self, idx, len(params))]
+        places = _places(self, params)
         ends = list(accumulate(place.size for place in places))
-        at = self._counted(idx, ends[-1] if ends else 0)
+        at = _counted(self, idx, ends[-1] if ends else 0)
         place = places[bisect_right(ends, at)]
         return place.param, _unravelled(at - ends[bisect_right(ends, at)] + place.size, place.shape)
 
@@ -105,46 +105,53 @@ class Finders(Node):
         if isinstance(param, Node) and not is_param(param):
             own = (child for child in param.children.values() if is_param(child))
             return tuple(self.find_index(child, scheme) for child in own if child.dynamic)  # type: ignore[attr-defined]
-        return self._index_of(param, _is_list(scheme))  # type: ignore[arg-type]
+        return _index_of(self, param, _is_list(scheme))  # type: ignore[arg-type]
 
-    def _index_of(self, param: Param, in_list: bool) -> Index:
-        groups = self._groups()
-        if param not in self.structure.dynamic_params:
-            raise ParamConfigurationError(
-                f"{param!r} is not among the dynamic params of {self!r}, which are {self.param_order() or 'none'}."
-            )
-        params = self._of_group(param.group)
-        at = params.index(param)
-        index: int | slice = at
-        if not in_list:
-            places = self._places(params)
-            start = sum(place.size for place in places[:at])
-            index = start if places[at].size == 1 else slice(start, start + places[at].size)
-        return index if len(groups) <= 1 else (param.group, index)
 
-    def _groups(self) -> list[int]:
-        return sorted({param.group for param in self.structure.dynamic_params})
+def _index_of(node: Finders, param: Param, in_list: bool) -> Index:
+    groups = _groups(node)
+    if param not in node.structure.dynamic_params:
+        raise ParamConfigurationError(
+            f"{param!r} is not among the dynamic params of {node!r}, which are {node.param_order() or 'none'}."
+        )
+    params = _of_group(node, param.group)
+    at = params.index(param)
+    index: int | slice = at
+    if not in_list:
+        places = _places(node, params)
+        start = sum(place.size for place in places[:at])
+        index = start if places[at].size == 1 else slice(start, start + places[at].size)
+    return index if len(groups) <= 1 else (param.group, index)
 
-    def _of_group(self, group: int | None) -> tuple[Param, ...]:
-        if group is not None and group not in self._groups():
-            raise ParamConfigurationError(f"{self!r} has no params of group {group!r}; its groups are {self._groups()}.")
-        return tuple(param for param in self.structure.dynamic_params if group is None or param.group == group)
 
-    def _places(self, params: tuple[Param, ...]) -> tuple[Slot, ...]:
-        evaluation = active_evaluation(self)
-        if evaluation is None:
-            return cached_slots(self.structure.layout, self, params, ())
-        return cached_slots(evaluation.layout, self, params, evaluation.inside)
+def _groups(node: Finders) -> list[int]:
+    return sorted({param.group for param in node.structure.dynamic_params})
 
-    def _counted(self, idx: int, size: int) -> int:
-        if not -size <= idx < size:
-            raise ParamIndexError(f"{self!r} has {size} of these params, so there is none at the index {idx}.")
-        return idx % size
+
+def _of_group(node: Finders, group: int | None) -> tuple[Param, ...]:
+    if group is not None and group not in _groups(node):
+        raise ParamConfigurationError(f"{node!r} has no params of group {group!r}; its groups are {_groups(node)}.")
+    return tuple(param for param in node.structure.dynamic_params if group is None or param.group == group)
+
+
+def _places(node: Finders, params: tuple[Param, ...]) -> tuple[Slot, ...]:
+    evaluation = active_evaluation(node)
+    if evaluation is None:
+        return cached_slots(node.structure.layout, node, params, ())
+    return cached_slots(evaluation.layout, node, params, evaluation.inside)
+
+
+def _counted(node: Finders, idx: int, size: int) -> int:
+    if not -size <= idx < size:
+        raise ParamIndexError(f"{node!r} has {size} of these params, so there is none at the index {idx}.")
+    return idx % size
 
 
 def _is_list(scheme: str) -> bool:
     if scheme not in ("array", "tensor", "list"):
-        raise ParamConfigurationError(f"The scheme must be 'array' or 'list', not {scheme!r}: a dict is searched by its keys.")
+        raise ParamConfigurationError(
+            f"The scheme must be 'array' or 'list', not {scheme!r}: a dict is searched by its keys."
+        )
     return scheme == "list"
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-from ..errors import ActiveStateError, FillParamsError, PlateError
-from .compiling import read_graph
+from ..errors import ActiveStateError, FillParamsError
 from .ambient import overrides_below, takes_unconstrained
-from .evaluation import Evaluation, active_evaluation, current_evaluation, functorch_level
-from .members import check_constants, check_entry, member_values
+from .compiling import read_graph
+from .evaluation import Evaluation, active_evaluation, current_evaluation, current_root, functorch_level
+from .members import Members, check_constants, check_entry, member_values
 from .packing import as_value, unpack
 from .structure import is_param
 
@@ -113,9 +113,12 @@ def given_values(
 ) -> dict[Param, Tensor]:
     """The values that a call is given, brought from the real line into the bounds of the params where they are such."""
     values = {} if params is None else unpack(module, layout, inside, params, dynamic)
-    if takes_unconstrained(module):
-        return {param: param.from_valid(value) for param, value in values.items()}
-    return values
+    return inside_bounds(values) if takes_unconstrained(module, current_root()) else values
+
+
+def inside_bounds(values: dict[Param, Tensor]) -> dict[Param, Tensor]:
+    """Values that were given unconstrained, each inside of the bounds of its param."""
+    return {param: param.from_valid(value) for param, value in values.items()}
 
 
 def fill_params(module: ParamHolder, params: Any, dynamic: bool = True) -> None:
@@ -134,7 +137,10 @@ def fill_params(module: ParamHolder, params: Any, dynamic: bool = True) -> None:
             f"fill_params of {module!r} runs under a torch transform (vmap, grad, ...) that was entered after its "
             "ActiveContext, so the values would not make sense after it. Open the context inside of the transform."
         )
-    values = given_values(module, evaluation.layout, evaluation.inside, params, dynamic)
+    values = unpack(module, evaluation.layout, evaluation.inside, params, dynamic)
+    before = evaluation.previous
+    if takes_unconstrained(module, module) or takes_unconstrained(module, None if before is None else before.root):
+        values = inside_bounds(values)
     if evaluation.outer is None:
         values.update(overrides_below(module))
     evaluation.fill(values)
@@ -208,19 +214,22 @@ class _Signature:
 
     def _call(self, module: Module, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         filled: dict[str, Any] = {}
-        unbatched: PlateError | None = None
+        members: Members | None = None
         for name, param in self.requests(module):
             if param is not None:
                 filled[name] = _require(evaluation, param)
             elif name not in kwargs:
-                filled[name], unbatched = _members(module, evaluation, name)
-        if unbatched is None:
+                filled[name], members = _members(module, evaluation, name)
+        if members is None:
             return self.method(module, *args, **filled, **kwargs)
         try:
             return self.method(module, *args, **filled, **kwargs)
         except ValueError as error:
-            # torch.vmap over nothing: say which params were expected to be batched.
-            raise unbatched from error
+            # torch.vmap knows dims and sizes, but not whose they are.
+            explained = members.nothing_batched() or members.disagreement()
+            if explained is None or not str(error).startswith("vmap"):
+                raise
+            raise explained from error
 
 
 def _require(evaluation: Evaluation, param: Param) -> Tensor:
@@ -239,11 +248,11 @@ def _plate_key(module: Module, name: str) -> str | None:
     return None
 
 
-def _members(module: Module, evaluation: Evaluation, name: str) -> tuple[list[Any], PlateError | None]:
+def _members(module: Module, evaluation: Evaluation, name: str) -> tuple[list[Any], Members]:
     """The values or the dims of the params of a linked child, in the order of its dynamic params."""
     child = module.children[cast("str", _plate_key(module, name))]
     members = member_values(evaluation, child)
     check_constants(child, evaluation, (*evaluation.inside, members.plate.name), members.values)
     params = child.structure.dynamic_params
     by_param = members.values if name.endswith("_params") else members.dims
-    return [by_param[param] for param in params], members.nothing_batched()
+    return [by_param[param] for param in params], members

@@ -58,9 +58,29 @@ class Members:
             "Give a param batch dims in front of its own shape, or the link a size: hierarchical_link(key, child, size=n)."
         )
 
+    def disagreement(self, args: tuple[Any, ...] = (), arg_dims: tuple[int | None, ...] = ()) -> PlateError | None:
+        """The error for params, and arguments that differ between members, which count these differently."""
+        counted: dict[int, list[str]] = {}
+        for param, value in self.values.items():
+            dim = self.dims[param]
+            if dim is not None:
+                counted.setdefault(value.shape[dim], []).append(f"param {param.name} {show(value.shape)}")
+        for index, (arg, dim) in enumerate(zip(args, arg_dims, strict=True)):
+            if dim is not None and isinstance(arg, Tensor):
+                counted.setdefault(arg.shape[dim], []).append(f"argument {index} {show(arg.shape)}")
+        if len(counted) < 2:
+            return None
+        found = "; ".join(f"{size} in {', '.join(who)}" for size, who in counted.items())
+        return PlateError(f"The members of plate {self.plate.name} are counted differently in this call: {found}.")
 
-def member_values(evaluation: Evaluation, child: Node) -> Members:
+
+def member_values(evaluation: Evaluation, child: Node, complete: bool = True) -> Members:
     """The values of the params below a linked child, and where its members lie in them.
+
+    Args:
+        evaluation: The evaluation of the parent.
+        child: The linked child.
+        complete: Whether every param must have a value; otherwise those without one are left out.
 
     Raises:
         PlateError: The child is not hierarchically linked below what the evaluation runs.
@@ -79,6 +99,8 @@ def member_values(evaluation: Evaluation, child: Node) -> Members:
     dims: dict[Param, int | None] = {}
     for param in (*child.structure.dynamic_params, *constants):
         value = evaluation.value(param)
+        if value is None and not complete:
+            continue
         if value is None:
             raise FillParamsError(f"Param {layout.paths[param]} has no value in this call.")
         values[param], dims[param] = _along(evaluation, param, value, plate)
@@ -143,7 +165,7 @@ def map_members(
     return mapped(args, [members.values[param] for param in params])
 
 
-def check_entry(module: Module, around: Evaluation, inside: tuple[str, ...]) -> None:
+def check_entry(module: Node, around: Evaluation, inside: tuple[str, ...]) -> None:
     """Refuse to enter a plate with the values of all its members as if they were those of one."""
     if len(inside) <= len(around.inside):
         return
@@ -179,20 +201,30 @@ def pointer_over_plates(evaluation: Evaluation, param: Param) -> Tensor | None:
     return param.follow()
 
 
-def value_over_members(evaluation: Evaluation, param: Param) -> Tensor | None:
-    """The value of a param for all members of the plates around it: for a pointer, what each member computes."""
+def value_over_members(evaluation: Evaluation, param: Param, mapped: list[str] | None = None) -> Tensor | None:
+    """The value of a param for all members of the plates around it: for a pointer, what each member computes.
+
+    Args:
+        evaluation: The evaluation that sees all members.
+        param: The param.
+        mapped: Is told the plates over which a pointer was computed: these are the leading dims of the value.
+    """
+    mapped = [] if mapped is None else mapped
     ahead = remaining_chain(evaluation.layout, evaluation.inside, param)
     if not param.pointer or not ahead:
         return evaluation.value(param)
     child = evaluation.layout.plate(ahead[0]).module
-    members = member_values(evaluation, child)
+    # A prior may ask for a pointer before all params of the members have been sampled.
+    members = member_values(evaluation, child, complete=False)
     if members.nothing_batched() is None:
-        return cast(
-            "Tensor", map_members(evaluation, child, members, lambda: value_over_members(_current(), param))
+        mapped.append(ahead[0])
+        inner_value = map_members(
+            evaluation, child, members, lambda: value_over_members(_current(), param, mapped)
         )
+        return cast("Tensor", inner_value)
     inside = (*evaluation.inside, ahead[0])
     with Evaluation(child, members.values, outer=evaluation, inside=inside, layout=evaluation.layout) as inner:
-        return value_over_members(inner, param)
+        return value_over_members(inner, param, mapped)
 
 
 def _current() -> Evaluation:
@@ -259,26 +291,10 @@ def vmap(
             raise PlateError(f"ck.vmap of {child!r}: in_dims has {len(arg_dims)} entries for {len(args)} arguments.")
         if all(dim is None for dim in arg_dims) and (error := members.nothing_batched()) is not None:
             raise error
-        _check_sizes(members, args, arg_dims)
+        if (error := members.disagreement(args, arg_dims)) is not None:
+            raise error
         return map_members(
             evaluation, child, members, lambda *own: method(*own, **kwargs), args, arg_dims, chunk_size, randomness
         )
 
     return over_plate
-
-
-def _check_sizes(members: Members, args: tuple[Any, ...], arg_dims: tuple[int | None, ...]) -> None:
-    """All that differs between members must count the same number of them."""
-    counted: dict[int, list[str]] = {}
-    for param, value in members.values.items():
-        dim = members.dims[param]
-        if dim is not None:
-            counted.setdefault(value.shape[dim], []).append(f"param {param.name} {show(value.shape)}")
-    for index, (arg, dim) in enumerate(zip(args, arg_dims, strict=True)):
-        if dim is not None and isinstance(arg, Tensor):
-            counted.setdefault(arg.shape[dim], []).append(f"argument {index} {show(arg.shape)}")
-    if len(counted) > 1:
-        found = "; ".join(f"{size} in {', '.join(who)}" for size, who in counted.items())
-        raise PlateError(f"The members of plate {members.plate.name} are counted differently in this call: {found}.")
-
-

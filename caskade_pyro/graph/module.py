@@ -17,8 +17,8 @@ __all__ = ["Module"]
 class Module(ParamHolder):
     """A part of a simulator: it holds params and other modules, and computes with them in `forward` methods.
 
-    Setting an attribute to a param or module links it; setting a param's attribute again gives the param a value. A list,
-    tuple or dict that holds nodes only becomes a `NodeList`, `NodeTuple` or `NodeDict` of the attribute's name.
+    Setting an attribute to a param or module links it; setting a param's attribute again gives the param a value. A
+    list, tuple or dict that holds nodes only becomes a `NodeList`, `NodeTuple` or `NodeDict` of the attribute's name.
 
     Args:
         name: A Python identifier; the class name if not given.

@@ -6,12 +6,12 @@ import keyword
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
 
 from ..errors import ActiveStateError, CaskadeException, GraphError, LinkToAttributeError, NodeConfigurationError, NotLinkedError
-from . import drawing
+from . import copying, drawing
 from .evaluation import is_active
 from .structure import Structure
 from .traversal import mark_stale, reaches, topological_order
@@ -287,32 +287,22 @@ class Node:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._name})"
 
-    # Copies and pickles hold a node and what lies below it; what lies above is not copied along.
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__ | {"_children": dict(self._children), "_plates": dict(self._plates)}
-        return {name: value for name, value in state.items() if name not in ("_parents", "_structure", "_stale")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _structure=None, _stale=True)
-        self.__dict__.setdefault("_parents", {})
-        for child in self._children.values():
-            child.__dict__.setdefault("_parents", {})[self] = 1
-
     # Copies: a node is copied and pickled with all that is below it, and nothing that is above.
 
-    def __getstate__(self) -> dict[str, Any]:
-        """All but what follows from the links: what is known of the graph, and the parents."""
-        state = dict(self.__dict__)
-        del state["_parents"]
-        return state | {"_structure": None, "_stale": True}
+    def __copy__(self) -> Node:
+        """Another node with the same children."""
+        return copying.copied(self)  # type: ignore[no-any-return]
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take the state, and become a parent of the children."""
-        self.__dict__.update(state)
-        self.__dict__.setdefault("_parents", {})
-        for child in self._children.values():
-            child.__dict__.setdefault("_parents", {})[self] = 1
+    def __deepcopy__(self, memo: dict[int, Any]) -> Node:
+        """A graph of its own: copies of this node and of all below."""
+        return copying.deep_copied(self, memo)  # type: ignore[no-any-return]
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        """For pickle: this node and all below, as a table, whose depth costs no recursion."""
+        return copying.reduced(self)
+
+    def __setstate__(self, table: copying.GraphTable) -> None:
+        """For pickle: the table fills its nodes itself."""
 
 
 def has_setter(owner: type, key: str) -> bool:

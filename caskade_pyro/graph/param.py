@@ -508,8 +508,8 @@ class Param(Node):
         if not self._cyclic and functorch_level() == 0 and not torch.compiler.is_compiling() and outside(value, self._valid):
             low, high = self._valid
             raise ParamConfigurationError(
-                f"Param {node_path(self)}: {value.tolist()} has no unconstrained form, for it does not lie inside of the bounds "
-                f"({'-inf' if low is None else low.tolist()}, {'inf' if high is None else high.tolist()}) but on or beyond "
+                f"Param {node_path(self)}: {value.tolist()} has no unconstrained form, for it lies not inside the "
+                f"bounds ({'-inf' if low is None else low.tolist()}, {'inf' if high is None else high.tolist()}) but on or beyond "
                 "one of them. Move the value inside, or the bounds out."
             )
         return unconstrained(value, self._valid, self._cyclic)

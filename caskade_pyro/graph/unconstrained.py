@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import FillParamsSequenceError, ParamConfigurationError
 from .ambient import takes_unconstrained
-from .evaluation import active_evaluation
+from .evaluation import active_evaluation, current_root
 from .node import Node
 from .packing import descend, pack, unpack_group
 from .structure import is_param
@@ -29,7 +29,7 @@ class UnconstrainedValues(Node):
     @property
     def valid_context(self) -> bool:
         """Whether values are exchanged unconstrained: inside of a `ValidContext`, in this thread."""
-        return takes_unconstrained(self)
+        return takes_unconstrained(self, current_root())
 
     def to_valid(self, params: Any, param_list: Sequence[Param] | None = None, group: int | None = None) -> Any:
         """Map values of the dynamic params to the real line, each by its own bounds.
@@ -54,7 +54,7 @@ class UnconstrainedValues(Node):
             >>> disk.to_valid(disk.get_values())
             tensor([0., 0.])
         """
-        return self._in_groups(params, param_list, group, lambda param, value: param.to_valid(value))
+        return _in_groups(self, params, param_list, group, lambda param, value: param.to_valid(value))
 
     def from_valid(self, valid_params: Any, param_list: Sequence[Param] | None = None, group: int | None = None) -> Any:
         """Map any real numbers to values of the dynamic params between their bounds: the inverse of `to_valid`.
@@ -70,23 +70,29 @@ class UnconstrainedValues(Node):
         Raises:
             FillParamsError: The values do not match the params.
         """
-        return self._in_groups(valid_params, param_list, group, lambda param, value: param.from_valid(value))
+        return _in_groups(self, valid_params, param_list, group, lambda param, value: param.from_valid(value))
 
-    def _in_groups(self, params: Any, chosen: Sequence[Param] | None, group: int | None, change: Change) -> Any:
-        known = self.structure.dynamic_params if chosen is None else tuple(chosen)
-        groups = sorted({param.group for param in known})
-        if group is not None:
-            if group not in groups:
-                raise ParamConfigurationError(f"{self!r} has no dynamic params of group {group!r}; its groups are {groups}.")
-            return changed(self, params, tuple(param for param in known if param.group == group), change)
-        if len(groups) <= 1:
-            return changed(self, params, known, change)
-        if not isinstance(params, (list, tuple)) or len(params) != len(groups):
-            raise FillParamsSequenceError(f"{self!r} has the param groups {groups} and needs a list with the params of each.")
-        return [
-            changed(self, of_group, tuple(param for param in known if param.group == one), change)
-            for one, of_group in zip(groups, params, strict=True)
-        ]
+
+def _in_groups(node: Node, params: Any, chosen: Sequence[Param] | None, group: int | None, change: Change) -> Any:
+    """The params of all groups, or of the one that is named, each value changed."""
+    known = node.structure.dynamic_params if chosen is None else tuple(chosen)
+    groups = sorted({param.group for param in known})
+    if group is not None:
+        if group not in groups:
+            raise ParamConfigurationError(
+                f"{node!r} has no dynamic params of group {group!r}; its groups are {groups}."
+            )
+        return changed(node, params, tuple(param for param in known if param.group == group), change)
+    if len(groups) <= 1:
+        return changed(node, params, known, change)
+    if not isinstance(params, (list, tuple)) or len(params) != len(groups):
+        raise FillParamsSequenceError(
+            f"{node!r} has the param groups {groups} and needs a list with the params of each."
+        )
+    return [
+        changed(node, of_group, tuple(param for param in known if param.group == one), change)
+        for one, of_group in zip(groups, params, strict=True)
+    ]
 
 
 def changed(root: Node, params: Any, chosen: tuple[Param, ...], change: Change) -> Any:
