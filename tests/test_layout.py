@@ -23,7 +23,7 @@ class Star(ck.Module):
         return colour * flux * torch.exp(-((x - place[0] - place[1]) ** 2))
 
     @ck.forward
-    def distribution(self, x, flux, kind):
+    def distribution(self, x, kind, flux):
         return kind(flux * x)
 
 
@@ -410,7 +410,7 @@ class Summary(Stars):
 def test_pointers_see_the_members_from_where_they_stand():
     """From outside a pointer reads all members, and from inside the same pointer has the same value."""
     flux, place = torch.rand(3), torch.rand(3, 2)
-    each, total, fractions = Summary(Star()).both(X, [flux, place])
+    each, total, fractions = Summary(Star()).both(X, {"stars": {"flux": flux, "place": place}})
     assert total == flux.sum()
     torch.testing.assert_close(fractions, flux / flux.sum())
     expected = torch.stack([star(X, f, p, f / flux.sum()) for f, p in zip(flux, place, strict=True)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
@@ -18,6 +19,7 @@ from .traversal import mark_stale, reaches, topological_order
 
 if TYPE_CHECKING:
     import graphviz
+    import h5py
 
 __all__ = ["Node", "PlateDeclaration"]
 
@@ -286,6 +288,81 @@ class Node:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._name})"
+
+    # States in files
+
+    def save_state(self, saveto: str | PathLike[str] | h5py.Group, appendable: bool = False) -> None:
+        """Save the values of all params at and below this node, with their roles, bounds and units, to an HDF5 file.
+
+        The groups of the file follow the links, so that ``file["survey/galaxies/flux/value"]`` is a param's value. Further
+        attributes of a node are saved if their names are in its set ``saveattrs``. A file given by its name is replaced in
+        one step: if anything fails, it stays what it was. Needs ``pip install caskade_pyro[hdf5]``.
+
+        Args:
+            saveto: The name of a file that ends in ``.h5`` or ``.hdf5``, or an open ``h5py.File``.
+            appendable: Whether further states are to be appended: values then have a first dim that counts states.
+
+        Raises:
+            StateFileError: The file has another format, or already holds this node.
+            MissingDependencyError: ``h5py`` is not installed.
+            ActiveStateError: A call runs.
+
+        Example:
+            >>> import os, tempfile
+            >>> import caskade_pyro as ck
+            >>> line = ck.Module("line")
+            >>> line.slope = ck.Param("slope", 2.0)
+            >>> file = os.path.join(tempfile.mkdtemp(), "line.h5")
+            >>> line.save_state(file, appendable=True)
+            >>> line.slope = 3.0
+            >>> line.append_state(file)
+            >>> line.load_state(file, index=0)
+            >>> line.slope.value
+            tensor(2.)
+        """
+        from .state import save_state
+
+        save_state(self, saveto, appendable)
+
+    def append_state(self, saveto: str | PathLike[str] | h5py.Group) -> None:
+        """Append the values of all params as a further state to a file that was saved with ``appendable=True``.
+
+        An append that is interrupted, at whatever moment, leaves all earlier states as they were. One process appends at a
+        time. Roles, bounds, units and ``saveattrs`` are those of the first state.
+
+        Args:
+            saveto: The name of the file, or an open ``h5py.File``.
+
+        Raises:
+            StateMismatchError: The graph has changed since; the message lists all differences.
+            StateFileError: The file cannot take further states.
+            FileNotFoundError: There is no such file.
+            ActiveStateError: A call runs.
+        """
+        from .state import append_state
+
+        append_state(self, saveto)
+
+    def load_state(self, loadfrom: str | PathLike[str] | h5py.Group, index: int = -1, **options: Any) -> None:
+        """Load a saved state: values, roles (static or dynamic), bounds, units and ``saveattrs``.
+
+        Pointers stay as the graph has them. If anything does not fit, nothing is changed. Files of the package ``caskade``
+        can be loaded too.
+
+        Args:
+            loadfrom: The name of a file, or an open ``h5py.File``.
+            index: Which state, the last by default.
+            options: Passed on to ``h5py.File``.
+
+        Raises:
+            StateMismatchError: The graph is not the one that was saved; the message lists all differences.
+            StateFileError: The file does not have this state.
+            FileNotFoundError: There is no such file.
+            ActiveStateError: A call runs.
+        """
+        from .state import load_state
+
+        load_state(self, loadfrom, index, **options)
 
     # Copies: a node is copied and pickled with all that is below it, and nothing that is above.
 

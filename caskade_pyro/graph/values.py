@@ -162,14 +162,23 @@ class ParamHolder(Finders, UnconstrainedValues):
         values = read(self, self.structure.layout, (), params, dynamic)
         if pointers := [self.structure.layout.paths[param] for param in values if param.pointer]:
             raise FillParamsMappingError(f"{', '.join(pointers)} cannot be set: a pointer has the value of what it points to.")
-        accepted = [(param, param._accept(value, param.role)) for param, value in values.items()]
-        former = [(param, param.stored_value) for param in values]
+        layout = self.structure.layout
+        former = [(param, param.declared_batch_shape, param.stored_value) for param in values]
         try:
-            for param, value in accepted:
-                param._store(param.role, value)
+            for param, value in values.items():
+                param._batch_shape = _declared_with_replicates(layout.placement(param), value)
+                param._store(param.role, param._accept(value, param.role))
                 param.is_valid()
             _ = self.structure.layout  # which raises where sizes disagree
         except Exception:
-            for param, before in former:
+            for param, batch_shape, before in former:
+                param._batch_shape = batch_shape
                 param._store(param.role, before)
             raise
+
+
+def _declared_with_replicates(placement: Placement, value: Tensor) -> Shape | None:
+    """The declared batch shape of a param; with the replicates of the whole model in front, if a value has such."""
+    declared = placement.param.declared_batch_shape
+    batch_dims = value.ndim - len(placement.shape)
+    return declared if declared is None or batch_dims <= len(placement.chain) else tuple(value.shape[:batch_dims])
