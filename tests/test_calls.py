@@ -82,7 +82,11 @@ def test_batched_params(batch):
     params = VECTOR + torch.rand(*batch, 5)
     direct = sim.at(torch.tensor(0.3), params)
     assert direct.shape == batch
-    over = torch.vmap(sim.at, in_dims=(None, 0)) if len(batch) == 1 else torch.vmap(torch.vmap(sim.at, in_dims=(None, 0)), in_dims=(None, 0))
+    over = (
+        torch.vmap(sim.at, in_dims=(None, 0))
+        if len(batch) == 1
+        else torch.vmap(torch.vmap(sim.at, in_dims=(None, 0)), in_dims=(None, 0))
+    )
     torch.testing.assert_close(over(torch.tensor(0.3), params), direct)
     torch.testing.assert_close(direct.reshape(-1)[0], scene(torch.tensor(0.3), params.reshape(-1, 5)[0]))
 
@@ -212,7 +216,15 @@ def test_a_pointer_is_computed_once_in_a_call():
 
         @ck.forward
         def many(self, p):
-            return [self.one(), self.one(), self.one(b=torch.tensor(5.0)), self.one(a=torch.tensor(2.0)), self.one(), p, self.q.value]
+            return [
+                self.one(),
+                self.one(),
+                self.one(b=torch.tensor(5.0)),
+                self.one(a=torch.tensor(2.0)),
+                self.one(),
+                p,
+                self.q.value,
+            ]
 
     count = []
     sim = Many()
@@ -302,7 +314,7 @@ def test_a_live_param_that_was_not_set():
         def ask(self, c):
             return c
 
-    with pytest.raises(ck.FillParamsError, match="c is asked for.*live"):
+    with pytest.raises(ck.FillParamsError, match=r"c is asked for.*live"):
         Unset().ask(torch.tensor([3.0]))
 
 
@@ -312,7 +324,13 @@ def test_a_live_param_that_was_not_set():
 def snapshot(module):
     """Everything that a call might change."""
     return [
-        (node, tuple(node.children.items()), tuple(node.parents), getattr(node, "role", None), getattr(node, "stored_value", None))
+        (
+            node,
+            tuple(node.children.items()),
+            tuple(node.parents),
+            getattr(node, "role", None),
+            getattr(node, "stored_value", None),
+        )
         for node in module.topological_ordering()
     ]
 
@@ -564,10 +582,10 @@ def test_the_cost_of_a_ladder_of_diamonds_is_linear(use, monkeypatch):
         monkeypatch.setattr(ck.Node, "children", property(counting))
         {
             "call": lambda: top.total(values),
-            "get_values": lambda: top.get_values(),
+            "get_values": top.get_values,
             "set_values": lambda: top.set_values(values),
             "to": lambda: top.to(dtype=torch.float64),
-            "topological_ordering": lambda: top.topological_ordering(),
+            "topological_ordering": top.topological_ordering,
             "relink": lambda: (top.link(extra), top.unlink(extra)),
         }[use]()
         monkeypatch.undo()

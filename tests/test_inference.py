@@ -190,7 +190,7 @@ def test_a_failing_chain_names_the_error():
         @ck.forward
         def data(self, mu):
             calls.append(mu)
-            if len(calls) > 30:
+            if mu > -1e9 and len(calls) > 30:  # looking at the value keeps the simulator from being traced
                 raise FloatingPointError("the integrator gave up")
             return dist.Normal(mu, 0.5)
 

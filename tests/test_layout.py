@@ -90,7 +90,9 @@ def nested(by_hand=False, sizes=(2, 3, 4)):
     one = Star()
     galaxies, clusters, stars = sizes
     return one, Galaxies(
-        Clusters(Stars(one, by_hand=by_hand, size=stars), by_hand=by_hand, size=clusters), by_hand=by_hand, size=galaxies
+        Clusters(Stars(one, by_hand=by_hand, size=stars), by_hand=by_hand, size=clusters),
+        by_hand=by_hand,
+        size=galaxies,
     )
 
 
@@ -205,7 +207,12 @@ def test_three_nested_plates(by_hand, form):
     flux, place = torch.rand(2, 3, 4), torch.rand(2, 3, 4, 2)
     expected = sum(star(X, f, p) for f, p in zip(flux.flatten(), place.reshape(-1, 2), strict=True))
     by_name = {"galaxies": {"clusters": {"stars": {"flux": flux, "place": place}}}}
-    given = {"list": [flux, place], "dict": by_name, "tensor": torch.cat([flux.flatten(), place.flatten()]), "stored": None}
+    given = {
+        "list": [flux, place],
+        "dict": by_name,
+        "tensor": torch.cat([flux.flatten(), place.flatten()]),
+        "stored": None,
+    }
     if form == "stored":
         sim.set_values(by_name)
     torch.testing.assert_close(sim.light(X, params=given[form]), expected)
@@ -372,7 +379,9 @@ def test_members_that_return_distributions(kind):
     assert result.batch_shape == (3, *each[0].batch_shape)
     assert result.event_shape == each[0].event_shape
     data = torch.stack([one.sample() for one in each])
-    torch.testing.assert_close(result.log_prob(data), torch.stack([o.log_prob(d) for o, d in zip(each, data, strict=True)]))
+    torch.testing.assert_close(
+        result.log_prob(data), torch.stack([o.log_prob(d) for o, d in zip(each, data, strict=True)])
+    )
 
 
 @pytest.mark.parametrize(
@@ -439,7 +448,9 @@ def test_sizes_that_disagree():
     """Two counts of the members are named with who says so and the dims."""
     one = Star()
     one.flux.batch_shape, one.place.batch_shape = (3,), (4,)
-    with pytest.raises(ck.PlateError, match=r"plate stars.*3 from stars\.flux with batch dims \(3,\); 4 from stars\.place"):
+    with pytest.raises(
+        ck.PlateError, match=r"plate stars.*3 from stars\.flux with batch dims \(3,\); 4 from stars\.place"
+    ):
         ck.plate_layout(Stars(one))
     with pytest.raises(ck.PlateError, match=r"plate stars.*5 from size=.*3 from stars\.flux"):
         ck.plate_layout(Stars(one, size=5) if not list(one.parents) else _regrouped(one, 5))
@@ -559,5 +570,5 @@ def test_in_dims_that_do_not_fit_the_arguments():
         sim.mapped(X, in_dims=(0, 0), params=torch.rand(9))
     with pytest.raises(ck.PlateError, match=r"3 in param flux \(3,\).*4 in argument 0 \(4,\)"):
         sim.mapped(X, in_dims=0, params=torch.rand(9))
-    with pytest.raises(ck.PlateError, match="no plate 'planets'.*stars"):
+    with pytest.raises(ck.PlateError, match=r"no plate 'planets'.*stars"):
         ck.plate_layout(sim).plate("planets")

@@ -86,18 +86,10 @@ def stored(module):
     return {param: param.value.clone() for param in module.dynamic_params}
 
 
-def same(module, before, replicates=False):
-    """Whether the values are those of before; the vector form writes out the replicates that a param shares."""
+def same(before):
+    """Whether the values are those of before."""
     for param, value in before.items():
-        now = param.value
-        if replicates:
-            shape = torch.broadcast_shapes(now.shape, value.shape)
-            now, value = now.expand(shape), _with_replicates(module, param, value, shape)
-        torch.testing.assert_close(now, value)
-
-
-def _with_replicates(module, param, value, shape):
-    return value.expand(shape)
+        torch.testing.assert_close(param.value, value)
 
 
 @pytest.mark.parametrize("scheme", ["array", "tensor", "list", "dict"])
@@ -108,15 +100,14 @@ def test_set_values_of_get_values_is_the_identity(scheme, build, groups):
     module = grouped(build) if groups else build()
     values = module.get_values(scheme)
     assert isinstance(values, list) or not groups
-    before = {param: param.value.clone() for param in module.dynamic_params}
+    before = stored(module)
     for param in module.dynamic_params:
         param.value = torch.zeros_like(param.value)
     module.set_values(values)
     again = module.get_values(scheme)
     torch.testing.assert_close(again, values)
-    if scheme in ("list", "dict") or build in (plain, nested, shared):
-        for param, value in before.items():
-            torch.testing.assert_close(param.value, value)
+    if scheme in ("list", "dict") or not ck.plate_layout(module).root_shape:
+        same(before)
 
 
 @pytest.mark.parametrize("build", GRAPHS)
@@ -124,16 +115,14 @@ def test_the_vector_has_the_replicates_in_front_and_all_else_in_one_dim(build):
     """The last dim counts every entry of every param once; the dims in front are those of the root."""
     module = build()
     layout = ck.plate_layout(module)
-    length = sum(
-        torch.Size(p.plate_shape + p.shape).numel() for p in layout.placements if p.param.dynamic
-    )
+    length = sum(torch.Size(p.plate_shape + p.shape).numel() for p in layout.placements if p.param.dynamic)
     assert module.get_values().shape == (*layout.root_shape, length)
 
 
 def test_the_form_of_a_dict_follows_the_links():
     """A nested dict has the keys of the links, each param once."""
     assert set(shared().get_values("dict")) == {"one", "two"}
-    assert set(shared().get_values("dict")["one"]) == {"scalar", "pair", "empty"} - ({"pair"} & set())
+    assert sum(len(part) for part in shared().get_values("dict").values()) == 5
 
 
 def test_static_values_are_read_and_written_too():
@@ -167,7 +156,7 @@ BAD = {
     "unknown name": (lambda m: {"scalar": 5.0, "triple": 1.0}, ck.FillParamsMappingError, "'triple'.*scalar, pair"),
     "wrong shape": (lambda m: [5.0, [1.0, 2.0, 3.0], []], ck.FillParamsError, r"pair.*\(3,\).*\(2,\)"),
     "no number": (lambda m: {"scalar": 5.0, "pair": "much"}, ck.ParamTypeError, "pair.*much"),
-    "None": (lambda m: None, ck.FillParamsError, "NoneType"),
+    "text": (lambda m: "much", ck.FillParamsError, "not a str"),
 }
 
 
@@ -179,22 +168,20 @@ def test_set_values_is_all_or_nothing(bad):
     before = stored(module)
     with pytest.raises(error, match=match):
         module.set_values(make(module))
-    same(module, before)
+    same(before)
 
 
 def test_set_values_refuses_sizes_that_disagree():
     """Values of different lengths for one plate are refused as a whole; together they may change its size."""
     root = ck.Module("root")
     leaf = Leaf()
-    leaf.empty.batch_shape = leaf.scalar.batch_shape = ()
-    leaf.scalar.batch_shape = None
+    leaf.unlink(["empty", "fixed"])
     root.hierarchical_link("leaves", leaf)
     leaf.scalar, leaf.pair = torch.zeros(3), torch.zeros(3, 2)
-    leaf.empty.to_static()
     before = stored(root)
     with pytest.raises(ck.PlateError, match=r"leaves.*scalar"):
         root.set_values({"leaves": {"scalar": torch.ones(4)}})
-    same(root, before)
+    same(before)
     assert ck.plate_layout(root).plate("leaves").size == 3
     root.set_values({"leaves": {"scalar": torch.ones(4), "pair": torch.ones(4, 2)}})
     assert ck.plate_layout(root).plate("leaves").size == 4
@@ -215,7 +202,7 @@ def test_a_warning_that_is_an_error_changes_nothing():
     before = stored(module)
     with pytest.raises(ck.InvalidValueWarning, match="pair"):
         module.set_values(torch.tensor([7.0, 20.0, 0.0]))
-    same(module, before)
+    same(before)
 
 
 @pytest.mark.parametrize("call", [lambda m: m.get_values(), lambda m: m.get_values("list")], ids=["array", "list"])
@@ -237,7 +224,9 @@ def test_unknown_schemes_and_shapes_are_named():
         module.set_values(torch.zeros(4))
 
 
-@pytest.mark.parametrize("params", [torch.zeros(3), [[0.0], [0.0], [0.0]], [torch.zeros(1)]], ids=["tensor", "three", "one"])
+@pytest.mark.parametrize(
+    "params", [torch.zeros(3), [[0.0], [0.0], [0.0]], [torch.zeros(1)]], ids=["tensor", "three", "one"]
+)
 def test_groups_come_as_a_list(params):
     """With two groups, anything but a list of two is refused by the numbers of the groups."""
     module = grouped(plain)
@@ -278,8 +267,12 @@ def test_the_order_of_params_is_that_of_caskade(edges, pointers, dynamic):
     ours = random_graph(ck, edges, dict(pointers).items(), dynamic)
     theirs = random_graph(upstream, edges, dict(pointers).items(), dynamic)
     for one, other in zip(ours, theirs, strict=True):
+
         def order(module):
-            return [(min(p.name for p in param.parents if p.name.startswith("m")), param.name) for param in module.dynamic_params]
+            return [
+                (min(p.name for p in param.parents if p.name.startswith("m")), param.name)
+                for param in module.dynamic_params
+            ]
 
         assert order(one) == order(other)
 

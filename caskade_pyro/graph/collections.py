@@ -99,11 +99,12 @@ class NodeCollection(ParamHolder):
             self.__dict__[key] = node
 
     def __setattr__(self, key: str, value: Any) -> None:
-        member: Node | None = self.__dict__.get("_children", {}).get(key)
+        links: dict[str, Any] = self.__dict__.get("_children", {})
+        member = links.get(key)
         if member is None or self.__dict__.get(key) is not member or value is member:
             super().__setattr__(key, value)
-        elif is_param(member) and not isinstance(value, Node):
-            member.value = value  # type: ignore[attr-defined]
+        elif is_param(links[key]) and not isinstance(value, Node):
+            links[key].value = value
         else:
             raise CollectionError(
                 f"{key!r} of {self!r} is its member {member!r}, which setting an attribute cannot replace."
@@ -121,7 +122,7 @@ class NodeCollection(ParamHolder):
         return id(self)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name})[{len(self)}]"
+        return f"{type(self).__name__}({self.name})[{len(self)}]"  # type: ignore[arg-type] # every kind has a length
 
 
 def _numbered(nodes: Iterable[Node], taken: Mapping[str, Node], numbers: dict[str, int]) -> dict[str, Node]:
@@ -136,7 +137,7 @@ def _numbered(nodes: Iterable[Node], taken: Mapping[str, Node], numbers: dict[st
     return added
 
 
-class NodeTuple(NodeCollection, tuple[Node, ...]):  # type: ignore[misc] # the tuple's own methods have other signatures
+class NodeTuple(NodeCollection, tuple[Node, ...]):
     """A tuple of nodes, linked as its children; it cannot change.
 
     Args:
@@ -176,10 +177,10 @@ class NodeTuple(NodeCollection, tuple[Node, ...]):  # type: ignore[misc] # the t
     def _unchanging(self) -> CollectionError:
         return CollectionError(f"{self!r} is a tuple, whose members cannot change; use a NodeList instead.")
 
-    def __getitem__(self, key: str | SupportsIndex | slice) -> Any:  # type: ignore[override]
+    def __getitem__(self, key: str | SupportsIndex | slice) -> Any:
         if isinstance(key, str):
             return super().__getitem__(key)
-        found = super(Node, self).__getitem__(key)  # type: ignore[misc] # the tuple's; spelt so that it compiles
+        found: Any = super(Node, self).__getitem__(key)
         if not isinstance(key, slice) or current_evaluation() is not None:
             return found
         return type(self)(found, name=self.name)
@@ -190,7 +191,7 @@ class NodeTuple(NodeCollection, tuple[Node, ...]):  # type: ignore[misc] # the t
     def __delitem__(self, key: Any) -> None:
         raise self._unchanging()
 
-    def __add__(self, other: tuple[Any, ...]) -> NodeTuple:  # type: ignore[override]
+    def __add__(self, other: tuple[Any, ...]) -> NodeTuple:
         return type(self)(tuple(self) + other, name=self.name)
 
     def __mul__(self, times: SupportsIndex) -> NodeTuple:
@@ -288,7 +289,7 @@ class NodeList(NodeCollection, list[Node]):  # type: ignore[misc] # the list's o
         """Turn the order round."""
         self._changed(list.reverse)
 
-    def sort(self, *, key: Callable[[Node], Any] | None = None, reverse: bool = False) -> None:  # type: ignore[override]
+    def sort(self, *, key: Callable[[Node], Any] | None = None, reverse: bool = False) -> None:
         """Sort the members, by what ``key`` returns for each, or by their names."""
         by = (lambda node: node.name) if key is None else key
         self._replace(sorted(self, key=by, reverse=reverse))
@@ -299,10 +300,10 @@ class NodeList(NodeCollection, list[Node]):  # type: ignore[misc] # the list's o
 
     __copy__ = copy
 
-    def __getitem__(self, key: str | SupportsIndex | slice) -> Any:  # type: ignore[override]
+    def __getitem__(self, key: str | SupportsIndex | slice) -> Any:
         if isinstance(key, str):
             return super().__getitem__(key)
-        found = super(Node, self).__getitem__(key)  # type: ignore[misc] # the list's; spelt so that it compiles
+        found: Any = super(Node, self).__getitem__(key)
         if not isinstance(key, slice) or current_evaluation() is not None:
             return found
         return type(self)(found, name=self.name)
@@ -330,7 +331,7 @@ class NodeList(NodeCollection, list[Node]):  # type: ignore[misc] # the list's o
 
     __rmul__ = __mul__
 
-    def __imul__(self, times: SupportsIndex) -> NodeList:  # type: ignore[override,misc]
+    def __imul__(self, times: SupportsIndex) -> NodeList:
         self._replace(list(self) * times)
         return self
 
@@ -391,7 +392,7 @@ class NodeDict(NodeCollection, dict[str, Node]):  # type: ignore[misc] # the dic
     def __delitem__(self, key: str) -> None:
         self._drop({self._key_of(key)})
 
-    def update(self, mapping: Any = (), /, **nodes: Node) -> None:  # type: ignore[override]
+    def update(self, mapping: Any = (), /, **nodes: Node) -> None:
         """Add members, or replace those with the same keys: all of them or none."""
         self._put(dict(mapping, **nodes))
 
@@ -414,7 +415,7 @@ class NodeDict(NodeCollection, dict[str, Node]):  # type: ignore[misc] # the dic
         """Remove all members."""
         self._drop(set(self))
 
-    def setdefault(self, key: str, default: Node) -> Node:  # type: ignore[override]
+    def setdefault(self, key: str, default: Node) -> Node:
         """The node at a key; if there is none, the default is put there first."""
         if key not in self:
             self[key] = default

@@ -73,7 +73,7 @@ def parts(distribution: Distribution) -> Parts:
 
 
 @parts.register
-def _(distribution: Independent) -> Parts:
+def _(distribution: Independent) -> Parts:  # type: ignore[type-arg] # torch has it generic, Pyro does not
     base = parts(distribution.base_dist)
     kind, dims = type(distribution), distribution.reinterpreted_batch_ndims
     return Parts(base.tensors, lambda values: kind(base.rebuild(values), dims))
@@ -119,7 +119,7 @@ def _one_of_each(distribution: Distribution, names: list[str]) -> list[str]:
     """Of parameters that say the same in different forms, the one that was given."""
     if "probs" in names and "logits" in names:
         given = getattr(distribution, "_param", None)
-        names.remove("logits" if given is None or given is distribution.probs else "probs")
+        names.remove("logits" if given is None or given is getattr(distribution, "probs", None) else "probs")
     if any(name in _SAME_MATRIX for name in names):
         names = [name for name in names if name not in _SAME_MATRIX] + ["scale_tril"]
     return names
@@ -139,28 +139,23 @@ def _cannot(distribution: Distribution) -> ModelError:
 
 
 _lock = Lock()
-_off = 0
+_before: list[bool] = []
 
 
 @contextmanager
 def without_validation() -> Iterator[None]:
     """Build distributions without checks of their parameters, whose outcome a vmap or a tracer cannot branch on."""
-    global _off
     if torch.compiler.is_compiling():
         yield
         return
     with _lock:
-        _off += 1
-        if _off == 1:
-            _before.append(Distribution._validate_args)
-            Distribution._validate_args = False
+        _before.append(Distribution._validate_args)
+        Distribution._validate_args = False
     try:
         yield
     finally:
+        # Whichever thread comes last takes what the first one found.
         with _lock:
-            _off -= 1
-            if _off == 0:
-                Distribution._validate_args = _before.pop()
-
-
-_before: list[bool] = []
+            found = _before.pop()
+            if not _before:
+                Distribution._validate_args = found

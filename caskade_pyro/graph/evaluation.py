@@ -27,7 +27,15 @@ if TYPE_CHECKING:
     from .node import Node
     from .param import Param
 
-__all__ = ["Evaluation", "active_evaluation", "current_evaluation", "current_root", "functorch_level", "is_active", "outside_of_calls"]
+__all__ = [
+    "Evaluation",
+    "active_evaluation",
+    "current_evaluation",
+    "current_root",
+    "functorch_level",
+    "is_active",
+    "outside_of_calls",
+]
 
 
 class _ThreadState(threading.local):
@@ -67,7 +75,19 @@ class Evaluation:
         layout: The plate layout of the outermost module, which gives batch dims their meaning.
     """
 
-    __slots__ = ("_known", "_reading", "inside", "layout", "level", "online", "outer", "previous", "root", "scoped", "values")
+    __slots__ = (
+        "_known",
+        "_reading",
+        "inside",
+        "layout",
+        "level",
+        "online",
+        "outer",
+        "previous",
+        "root",
+        "scoped",
+        "values",
+    )
 
     def __init__(
         self,

@@ -74,20 +74,29 @@ def forward(method: Method) -> Method:
             return signature.run(self, evaluation, args, kwargs)
 
     # The compiler counts its versions by code object, so each method has its own; tracebacks show the method's name.
-    wrapped.__code__ = wrapped.__code__.replace(co_name=method.__name__)
+    wrapped.__code__ = wrapped.__code__.replace(co_name=method.__name__)  # type: ignore[attr-defined]
     return cast("Method", wrapped)
 
 
 def open_call(module: Module, params: Any) -> Evaluation:
     """The evaluation of a call that is given all the params that it needs.
 
+    No params at all, ``params=()``, ask for the values that the graph holds. Whoever says so may lack some: what is missing
+    is an error only where it is asked for.
+
     Raises:
         FillParamsError: The params do not match the graph, or one has no value.
     """
+    if _is_empty(params):
+        return open_evaluation(module, None)
     evaluation = open_evaluation(module, params)
     if len(evaluation.values) < len(module.structure.dynamic_params) or overrides_below(module):
         _check_complete(module, evaluation)
     return evaluation
+
+
+def _is_empty(params: Any) -> bool:
+    return isinstance(params, (list, tuple)) and len(params) == 0
 
 
 def open_evaluation(module: ParamHolder, params: Any) -> Evaluation:
@@ -191,21 +200,27 @@ class _Signature:
         if not args:
             return args, None, kwargs
         filled = {name for name, _ in self.requests(module)} | kwargs.keys()
-        free = [required for name, required in self.positional if name not in filled]
         if module.structure.dynamic_params:
-            given = len(args) - 1 >= sum(free)
+            given = len(args) > sum(required for name, required in self.positional if name not in filled)
         else:
-            given = not self.takes_any and len(args) > len(free)
+            given = not self.takes_any and len(args) > self._reachable(filled)
         return (args[:-1], args[-1], kwargs) if given else (args, None, kwargs)
+
+    def _reachable(self, filled: set[str]) -> int:
+        """How many arguments can be given by position: those in front of the first one that the graph fills."""
+        for index, (name, _) in enumerate(self.positional):
+            if name in filled:
+                return index
+        return len(self.positional)
 
     def run(self, module: Module, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the method with the values of an evaluation."""
         overrides = {}
-        for name in kwargs:
+        for name, value in kwargs.items():
             child = module.children.get(name)
             if child is not None and is_param(child):
                 param = cast("Param", child)
-                overrides[param] = as_value(param, evaluation.layout.paths[param], kwargs[name])
+                overrides[param] = as_value(param, evaluation.layout.paths[param], value)
         if not overrides:
             return self._call(module, evaluation, args, kwargs)
         own = {name: value for name, value in kwargs.items() if module.children.get(name) not in overrides}
@@ -249,10 +264,16 @@ def _plate_key(module: Module, name: str) -> str | None:
 
 
 def _members(module: Module, evaluation: Evaluation, name: str) -> tuple[list[Any], Members]:
-    """The values or the dims of the params of a linked child, in the order of its dynamic params."""
-    child = module.children[cast("str", _plate_key(module, name))]
+    """The values or the dims of the params of a linked child, in the order of its dynamic params.
+
+    With several groups of params these are a list for each group, which is what a call of the child takes.
+    """
+    child = cast("Module", module.children[cast("str", _plate_key(module, name))])
     members = member_values(evaluation, child)
     check_constants(child, evaluation, (*evaluation.inside, members.plate.name), members.values)
     params = child.structure.dynamic_params
     by_param = members.values if name.endswith("_params") else members.dims
+    groups = child.dynamic_param_groups
+    if len(groups) > 1:
+        return [[by_param[param] for param in params if param.group == group] for group in groups], members
     return [by_param[param] for param in params], members

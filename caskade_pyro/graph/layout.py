@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import PlateError
 from .shapes import Shape, broadcast_shapes, show
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .node import Node, PlateDeclaration
     from .param import Param
 
-__all__ = ["Placement", "Plate", "PlateLayout", "online_nodes", "plate_dims", "plate_layout"]
+__all__ = ["Placement", "Plate", "PlateLayout", "online_nodes", "plate_layout"]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,9 @@ class PlateLayout:
         for plate in self.plates:
             if plate.name == name:
                 return plate
-        raise PlateError(f"There is no plate {name!r}; the plates are {', '.join(p.name for p in self.plates) or 'none'}.")
+        raise PlateError(
+            f"There is no plate {name!r}; the plates are {', '.join(p.name for p in self.plates) or 'none'}."
+        )
 
     def placement(self, param: Param) -> Placement:
         """Where a param stands."""
@@ -186,22 +188,23 @@ def plate_layout(module: Node) -> PlateLayout:
         Placement(site='galaxies.flux', chain=('galaxies',), shape=(), root_shape=(), plate_shape=(58,), plates=('galaxies',))
     """
     routes, links = _routes(module)
-    params = [(node, route) for node, route in routes.items() if is_param(node) and not node.pointer]  # type: ignore[attr-defined]
+    params = [
+        (cast("Param", node), route) for node, route in routes.items() if is_param(node) and not _is_pointer(node)
+    ]
     declared = {name: _declaration(parent, key).size for name, (parent, key) in links.items()}
-    dims = {param: plate_dims(param, route.chain, declared) for param, route in params}  # type: ignore[arg-type]
+    dims = {param: _split_dims(param, route, declared) for param, route in params}
     for param, route in params:
-        _check_unambiguous(param, route, dims[param])  # type: ignore[index,arg-type]
-    sizes = _resolve_sizes(params, dims, declared)  # type: ignore[arg-type]
+        _check_unambiguous(route, dims[param])
+    sizes = _resolve_sizes(params, dims, declared)
     root_plates = _root_plates(module, [(routes[p].path, root) for p, (root, _) in dims.items()], routes, links)
     plates = [*root_plates]
     for name, (parent, key) in links.items():
         child = parent.children[key]
         around = routes[parent].chain
-        plates.append(Plate(name, sizes[name], around[-1] if around else None, child, _declaration(parent, key).members))
-    placements = tuple(
-        _place(param, route, *dims[param], root_plates, sizes)  # type: ignore[index,arg-type]
-        for param, route in params
-    )
+        plates.append(
+            Plate(name, sizes[name], around[-1] if around else None, child, _declaration(parent, key).members)
+        )
+    placements = tuple(_place(param, route, *dims[param], root_plates, sizes) for param, route in params)
     return PlateLayout(
         root=module,
         plates=tuple(plates),
@@ -262,30 +265,29 @@ def _declaration(parent: Node, key: str) -> PlateDeclaration:
     return declarations.get(key) or PlateDeclaration()
 
 
-def plate_dims(param: Param, chain: tuple[str, ...], declared: Mapping[str, int | None]) -> tuple[Shape, Shape]:
+def _split_dims(param: Param, route: _Route, declared: Mapping[str, int | None]) -> tuple[Shape, Shape]:
     """Split the batch dims of a param, outside-in, into those of the root and those of the plates around it."""
-    batch = tuple(param.batch_shape)
+    batch, chain = tuple(param.batch_shape), route.chain
     said = len(batch) > 0 or getattr(param, "declared_batch_shape", None) is not None
     if not said and param.dynamic and any(declared[plate] for plate in chain):
         return (), tuple(declared[plate] or 1 for plate in chain)
-    if chain or batch:
-        _check_own_shape(param, chain, batch)
+    if batch:
+        _check_own_shape(param, route.path, batch)
     split = max(0, len(batch) - len(chain))
     return batch[:split], batch[split:]
 
 
-def _check_own_shape(param: Param, chain: tuple[str, ...], batch: Shape) -> None:
+def _check_own_shape(param: Param, path: str, batch: Shape) -> None:
     value = getattr(param, "stored_value", None)
     if value is None or getattr(param, "declared_shape", ()) is not None or value.ndim == 0:
         return
-    if batch:
-        raise PlateError(
-            f"Param {param.name!r} has the batch shape {show(batch)} and a value of shape {show(value.shape)}, but does "
-            "not declare which of these dims are its own: give it shape=(...), the shape of ONE value."
-        )
+    raise PlateError(
+        f"Param {path} has the batch shape {show(batch)} and a value of shape {show(value.shape)}, but does not declare "
+        "which of these dims are its own: give it shape=(...), the shape of ONE value."
+    )
 
 
-def _check_unambiguous(param: Param, route: _Route, dims: tuple[Shape, Shape]) -> None:
+def _check_unambiguous(route: _Route, dims: tuple[Shape, Shape]) -> None:
     if route.rival is not None and any(size != 1 for size in dims[1]):
         raise PlateError(
             f"Param {route.path} has the batch dims {show(dims[1])}, but stands equally near in two different plates, "

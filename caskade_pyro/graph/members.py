@@ -18,7 +18,6 @@ from .shapes import show
 from .structure import is_param
 
 if TYPE_CHECKING:
-    from .module import Module
     from .node import Node
     from .param import Param
 
@@ -218,9 +217,7 @@ def value_over_members(evaluation: Evaluation, param: Param, mapped: list[str] |
     members = member_values(evaluation, child, complete=False)
     if members.nothing_batched() is None:
         mapped.append(ahead[0])
-        inner_value = map_members(
-            evaluation, child, members, lambda: value_over_members(_current(), param, mapped)
-        )
+        inner_value = map_members(evaluation, child, members, lambda: value_over_members(_current(), param, mapped))
         return cast("Tensor", inner_value)
     inside = (*evaluation.inside, ahead[0])
     with Evaluation(child, members.values, outer=evaluation, inside=inside, layout=evaluation.layout) as inner:
@@ -277,9 +274,11 @@ def vmap(
         >>> Lines(Line(), 3).at(torch.tensor(2.0), torch.tensor([1.0, 2.0, 3.0]))
         tensor([2., 4., 6.])
     """
-    child = method.__self__ if inspect.ismethod(method) else None
+    child: Any = method.__self__ if inspect.ismethod(method) else None
     if child is None or is_param(child) or not hasattr(child, "children"):
-        raise PlateError(f"ck.vmap needs a forward method of a linked module, such as self.galaxies.stamp; got {method!r}.")
+        raise PlateError(
+            f"ck.vmap needs a forward method of a linked module, such as self.galaxies.stamp; got {method!r}."
+        )
 
     def over_plate(*args: Any, **kwargs: Any) -> Any:
         evaluation = current_evaluation()

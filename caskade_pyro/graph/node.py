@@ -11,9 +11,17 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
 
-from ..errors import ActiveStateError, CaskadeException, GraphError, LinkToAttributeError, NodeConfigurationError, NotLinkedError
+from ..errors import (
+    ActiveStateError,
+    CaskadeException,
+    GraphError,
+    LinkToAttributeError,
+    NodeConfigurationError,
+    NotLinkedError,
+)
 from . import copying, drawing
 from .evaluation import is_active
+from .printing import graph_html, graph_text
 from .structure import Structure
 from .traversal import mark_stale, reaches, topological_order
 
@@ -134,8 +142,9 @@ class Node:
         if child is None:
             if not isinstance(key, Node):
                 raise GraphError(f"link({key!r}) of {self!r}: give the node to link under this key.")
-            key, child = key.name, key
-        setattr(self, key, child)  # type: ignore[arg-type]
+            setattr(self, key.name, key)
+        else:
+            setattr(self, key, child)  # type: ignore[arg-type]
 
     def _link_all(self, pairs: Iterable[tuple[Any, Any]]) -> None:
         """Link several nodes, all or nothing."""
@@ -190,9 +199,10 @@ class Node:
             ActiveStateError: A call runs.
         """
         if key is None:
-            key = list(self._children)
-        several = isinstance(key, (list, tuple)) and not isinstance(key, Node)
-        for one in dict.fromkeys(self._key_of(one) for one in (key if several else [key])):  # type: ignore[union-attr,list-item]
+            keys: Sequence[str | Node] = list(self._children)
+        else:
+            keys = [key] if isinstance(key, (str, Node)) else key
+        for one in dict.fromkeys([self._key_of(one) for one in keys]):
             self._unlink(one)
 
     def _key_of(self, key: str | Node) -> str:
@@ -288,6 +298,18 @@ class Node:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._name})"
+
+    # Views for people
+
+    def __str__(self) -> str:
+        return graph_text(self)
+
+    def __format__(self, specification: str) -> str:
+        # In a sentence a node is its short form; print shows the graph.
+        return format(repr(self), specification)
+
+    def _repr_html_(self) -> str:
+        return graph_html(self)
 
     # States in files
 

@@ -30,7 +30,18 @@ if TYPE_CHECKING:
     from .node import Node
     from .param import Param
 
-__all__ = ["Slot", "Values", "as_value", "descend", "pack", "remaining_chain", "slots", "to_dict", "unpack", "unpack_group"]
+__all__ = [
+    "Slot",
+    "Values",
+    "as_value",
+    "descend",
+    "pack",
+    "remaining_chain",
+    "slots",
+    "to_dict",
+    "unpack",
+    "unpack_group",
+]
 
 Values = dict["Param", Tensor]
 
@@ -124,9 +135,7 @@ def unpack_group(
         return _unpack_mapping(node, layout, params, chosen)
     if isinstance(params, Sequence) and not isinstance(params, str):
         return _unpack_sequence(node, layout, params, chosen)
-    raise FillParamsError(
-        f"The params of {node!r} must be a tensor, a list or a dict, not a {type(params).__name__}."
-    )
+    raise FillParamsError(f"The params of {node!r} must be a tensor, a list or a dict, not a {type(params).__name__}.")
 
 
 def _unpack_tensor(
@@ -164,9 +173,7 @@ def cached_slots(
     return found
 
 
-def _unpack_sequence(
-    node: Node, layout: PlateLayout, params: Sequence[Any], chosen: tuple[Param, ...]
-) -> Values:
+def _unpack_sequence(node: Node, layout: PlateLayout, params: Sequence[Any], chosen: tuple[Param, ...]) -> Values:
     if len(params) != len(chosen):
         names = ", ".join(layout.paths[param] for param in chosen) or "none"
         raise FillParamsSequenceError(
@@ -175,9 +182,7 @@ def _unpack_sequence(
     return {p: as_value(p, layout.paths[p], value) for p, value in zip(chosen, params, strict=True)}
 
 
-def _unpack_mapping(
-    node: Node, layout: PlateLayout, params: Mapping[str, Any], chosen: tuple[Param, ...]
-) -> Values:
+def _unpack_mapping(node: Node, layout: PlateLayout, params: Mapping[str, Any], chosen: tuple[Param, ...]) -> Values:
     values: Values = {}
     stack: list[tuple[Node, Mapping[str, Any]]] = [(node, params)]
     while stack:
@@ -220,21 +225,23 @@ def as_value(param: Param, path: str, value: Any) -> Tensor:
     Raises:
         FillParamsError: It does not.
     """
-    if not isinstance(value, Tensor):
+    if isinstance(value, Tensor):
+        tensor = value
+    else:
         try:
-            value = torch.as_tensor(value, dtype=param.dtype, device=param.device)
+            tensor = torch.as_tensor(value, dtype=param.dtype, device=param.device)
         except (TypeError, ValueError, RuntimeError) as error:
             raise ParamTypeError(f"Param {path}: {value!r} is no number, array or tensor ({error}).") from None
-    value = as_inexact(param, value)
+    tensor = as_inexact(param, tensor)
     template = param.declared_shape
     if template is not None:
-        split = value.ndim - len(template)
-        if split < 0 or not fits(tuple(value.shape[split:]), template):
+        split = tensor.ndim - len(template)
+        if split < 0 or not fits(tuple(tensor.shape[split:]), template):
             raise FillParamsError(
-                f"Param {path}: got a value of shape {show(value.shape)}, but the param's own shape is {show(template)}; "
+                f"Param {path}: got a value of shape {show(tensor.shape)}, but the param's own shape is {show(template)}; "
                 "batch dims go in front of it."
             )
-    return value
+    return tensor
 
 
 # Putting together
@@ -280,7 +287,7 @@ def to_dict(node: Node, params: tuple[Param, ...], value_of: Callable[[Param], A
                 continue
             visited.add(child)
             if child in wanted:
-                into[key] = value_of(child)  # type: ignore[arg-type]
+                into[key] = value_of(child)
             else:
                 into[key] = {}
                 filled.append((into, key, into[key]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 from warnings import warn
 
 import numpy as np
@@ -176,7 +176,9 @@ class Param(Node):
     def _fix(self, role: Role, value: Any) -> None:
         self._refuse_while_active(f"make {role.value}", self.name)
         if isinstance(value, Param) or callable(value):
-            raise ParamTypeError(f"Param {node_path(self)}: a {role.value} value must be a number or tensor, not {value!r}.")
+            raise ParamTypeError(
+                f"Param {node_path(self)}: a {role.value} value must be a number or tensor, not {value!r}."
+            )
         if value is _Keep.VALUE:
             value = self._pointer_value_outside() if self.pointer else self._stored
         stored = None if value is None else self._accept(value, role)
@@ -305,7 +307,9 @@ class Param(Node):
         try:
             tensor = torch.as_tensor(value, dtype=self._dtype, device=self._device)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise ParamTypeError(f"Param {node_path(self)}: {value!r} is no number, array or tensor ({error}).") from None
+            raise ParamTypeError(
+                f"Param {node_path(self)}: {value!r} is no number, array or tensor ({error})."
+            ) from None
         inexact = tensor.is_floating_point() or tensor.is_complex()
         given_as_numbers = not isinstance(value, (Tensor, np.ndarray)) and tensor.dtype is not torch.bool
         if not inexact and self._dtype is None and (role is Role.DYNAMIC or given_as_numbers):
@@ -356,12 +360,11 @@ class Param(Node):
         if self.pointer:
             raise ParamTypeError(f"Param {node_path(self)} is a pointer: its shape is that of what it points to.")
         template = None if shape is None else as_shape(shape, f"shape of param {node_path(self)}")
-        if template is not None and self._stored is not None:
-            if not _holds(tuple(self._stored.shape), template, self._batch_shape):
-                raise ParamConfigurationError(
-                    f"Param {node_path(self)}: the shape {show(template)} does not fit its value of shape "
-                    f"{show(self._stored.shape)}."
-                )
+        stored = self._stored
+        if template is not None and stored is not None and not _holds(stored.shape, template, self._batch_shape):
+            raise ParamConfigurationError(
+                f"Param {node_path(self)}: the shape {show(template)} does not fit its value of shape {show(stored.shape)}."
+            )
         self._shape = template
         self._invalidate()
 
@@ -382,13 +385,14 @@ class Param(Node):
         sizes = None if batch_shape is None else as_shape(batch_shape, f"batch shape of param {node_path(self)}")
         if sizes is not None and None in sizes:
             raise ParamConfigurationError(f"The batch shape of param {node_path(self)} needs sizes, not {show(sizes)}.")
-        if sizes is not None and self._stored is not None and self._shape is not None:
-            if not _holds(tuple(self._stored.shape), self._shape, sizes):  # type: ignore[arg-type]
-                raise ParamConfigurationError(
-                    f"Param {node_path(self)}: the batch shape {show(sizes)} does not fit its value of shape "
-                    f"{show(self._stored.shape)}, own shape {show(self._shape)}."
-                )
-        self._batch_shape = sizes  # type: ignore[assignment]
+        batch = cast("Shape | None", sizes)
+        stored, own = self._stored, self._shape
+        if batch is not None and stored is not None and own is not None and not _holds(stored.shape, own, batch):
+            raise ParamConfigurationError(
+                f"Param {node_path(self)}: the batch shape {show(batch)} does not fit its value of shape "
+                f"{show(stored.shape)}, own shape {show(own)}."
+            )
+        self._batch_shape = batch
         self._invalidate()
 
     @property
@@ -456,7 +460,9 @@ class Param(Node):
         self._refuse_while_active("bound", self.name)
         low, high = (None, None) if valid is None else self._as_bounds(valid)
         if cyclic and (low is None or high is None):
-            raise ParamConfigurationError(f"Param {node_path(self)} is cyclic: it needs valid=(low, high), the circle's ends.")
+            raise ParamConfigurationError(
+                f"Param {node_path(self)} is cyclic: it needs valid=(low, high), the circle's ends."
+            )
         if low is not None and high is not None and bool((low >= high).any()):
             raise ParamConfigurationError(f"Param {node_path(self)}: valid=({low}, {high}) must be low < high.")
         self._valid, self._cyclic = (low, high), bool(cyclic)
@@ -505,12 +511,17 @@ class Param(Node):
             tensor(1.0986)
         """
         value = self._as_tensor(value, Role.DYNAMIC)
-        if not self._cyclic and functorch_level() == 0 and not torch.compiler.is_compiling() and outside(value, self._valid):
+        if (
+            not self._cyclic
+            and functorch_level() == 0
+            and not torch.compiler.is_compiling()
+            and outside(value, self._valid)
+        ):
             low, high = self._valid
             raise ParamConfigurationError(
                 f"Param {node_path(self)}: {value.tolist()} has no unconstrained form, for it lies not inside the "
-                f"bounds ({'-inf' if low is None else low.tolist()}, {'inf' if high is None else high.tolist()}) but on or beyond "
-                "one of them. Move the value inside, or the bounds out."
+                f"bounds ({'-inf' if low is None else low.tolist()}, {'inf' if high is None else high.tolist()}) but on or "
+                "beyond one of them. Move the value inside, or the bounds out."
             )
         return unconstrained(value, self._valid, self._cyclic)
 

@@ -118,14 +118,14 @@ def load_state(root: Node, loadfrom: Any, index: int = -1, **options: Any) -> No
             if is_param(node) and not found.differs(node):
                 stored[node] = read(group, row)  # type: ignore[index]
                 found.add(node, load_difference(node, stored[node]))  # type: ignore[arg-type,index]
-        attributes = {node: _attributes(node, group) for node, group in found.groups.items() if node.saveattrs}
+        foreign = COUNT not in top.attrs
+        attributes = [one for node, group in found.groups.items() for one in _attributes(node, group, foreign)]
         _refuse(root, file, found)
-    with _all_or_nothing(root):
+    with _all_or_nothing([*root.structure.order, *(owner for owner, _, _ in attributes)]):
         for param, one in stored.items():
             _set(param, one)
-        for node, values in attributes.items():
-            for name, value in values.items():
-                _set_attribute(node, name, value)
+        for owner, name, value in attributes:
+            setattr(owner, name, value)
 
 
 def _top(root: Node, file: Any) -> Any:
@@ -151,7 +151,7 @@ def _row(file: Any, states: int, index: int) -> int:
 
 def _set(param: Param, stored: Stored) -> None:
     param.cyclic = False
-    param.valid = None  # type: ignore[assignment] # the setter takes None
+    param.valid = None
     if not param.pointer:
         value = None if stored.value is None else stored.value.to(param.device)
         if stored.role == "dynamic":
@@ -163,34 +163,24 @@ def _set(param: Param, stored: Stored) -> None:
     param.units = stored.units
 
 
-def _attributes(node: Node, group: Any) -> dict[str, Any]:
-    """What a file says of the attributes that a node wants saved."""
-    found = {}
-    for name in node.saveattrs:
-        if name in group.attrs:
-            try:
-                present = attrgetter(name)(node)
-            except AttributeError:
-                present = None
-            found[name] = decode(group.attrs[name], present)
-    return found
-
-
-def _set_attribute(node: Node, name: str, value: Any) -> None:
-    owner, _, last = name.rpartition(".")
-    setattr(attrgetter(owner)(node) if owner else node, last, value)
+def _attributes(node: Node, group: Any, foreign: bool) -> Iterator[tuple[Any, str, Any]]:
+    """What a file says of the attributes that a node wants saved: the object to set it on, the name and the value."""
+    for name in sorted(node.saveattrs & set(group.attrs)):
+        owner, _, last = name.rpartition(".")
+        holder = attrgetter(owner)(node) if owner else node
+        yield holder, last, decode(group.attrs[name], getattr(holder, last, None), foreign)
 
 
 @contextmanager
-def _all_or_nothing(root: Node) -> Iterator[None]:
-    """Give every node its attributes back if the block fails; links do not change in it."""
-    before = [(node, dict(node.__dict__)) for node in root.structure.order]
+def _all_or_nothing(objects: list[Any]) -> Iterator[None]:
+    """Give objects their attributes back if the block fails; links do not change in it."""
+    before = [(one, dict(vars(one))) for one in objects if hasattr(one, "__dict__")]
     try:
         yield
     except BaseException:
-        for node, attributes in before:
-            node.__dict__.clear()
-            node.__dict__.update(attributes)
+        for one, attributes in before:
+            vars(one).clear()
+            vars(one).update(attributes)
         raise
 
 

@@ -1,9 +1,9 @@
 """How the states of a graph lie in an HDF5 file.
 
 A node is a group, its links are the group's links, so a shared node is stored once and found at all its places. A param's
-group holds the dataset ``value`` (the text ``None`` where there is no value), with the attributes ``node_type``, ``appendable``,
-``cyclic``, ``dtype`` and, where they exist, ``units``, ``valid_left`` and ``valid_right``. In an appendable file the first dim of
-``value`` counts the states.
+group holds the dataset ``value`` (the text ``None`` where there is no value), with the attributes ``node_type``,
+``appendable``, ``cyclic``, ``dtype`` and, where they exist, ``units``, ``valid_left`` and ``valid_right``. In an appendable
+file the first dim of ``value`` counts the states.
 
 How many states are complete stands in one attribute of the topmost group, which each save and append writes last. Rows
 beyond that number come from an append that broke off: readers do not see them, and the next append overwrites them. A
@@ -106,7 +106,7 @@ def as_path(target: object) -> Path | None:
         StateFileError: It is neither a name nor an open HDF5 file.
     """
     if isinstance(target, (str, os.PathLike)):
-        path = Path(os.fspath(target))  # type: ignore[arg-type] # bytes are no name of ours
+        path = Path(os.fspath(target))
         if path.suffix.lower() not in (".h5", ".hdf5"):
             raise StateFormatError(f"States are kept in HDF5 files, named *.h5 or *.hdf5; got {str(path)!r}.")
         return path.resolve()
@@ -280,9 +280,9 @@ def encode(value: Any) -> Any:
     return _array(value) if isinstance(value, Tensor) else value
 
 
-def decode(raw: Any, present: Any) -> Any:
-    """An attribute from a file, of the kind that the node has at present."""
-    if isinstance(raw, h5().Empty) or (isinstance(raw, str) and raw == "NONE"):
+def decode(raw: Any, present: Any, foreign: bool) -> Any:
+    """An attribute from a file, of the kind that the node has at present; ``foreign`` is a file of the package ``caskade``."""
+    if isinstance(raw, h5().Empty) or (foreign and isinstance(raw, str) and raw == "NONE"):
         return None
     if isinstance(raw, bytes):
         return raw.decode()

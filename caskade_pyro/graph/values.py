@@ -16,7 +16,9 @@ from .structure import is_param
 from .unconstrained import UnconstrainedValues
 
 if TYPE_CHECKING:
+    from .layout import Placement
     from .param import Param
+    from .shapes import Shape
 
 __all__ = ["ParamHolder"]
 
@@ -161,7 +163,9 @@ class ParamHolder(Finders, UnconstrainedValues):
         read = given_values if respect_valid else unpack
         values = read(self, self.structure.layout, (), params, dynamic)
         if pointers := [self.structure.layout.paths[param] for param in values if param.pointer]:
-            raise FillParamsMappingError(f"{', '.join(pointers)} cannot be set: a pointer has the value of what it points to.")
+            raise FillParamsMappingError(
+                f"{', '.join(pointers)} cannot be set: a pointer has the value of what it points to."
+            )
         layout = self.structure.layout
         former = [(param, param.declared_batch_shape, param.stored_value) for param in values]
         try:
