@@ -559,7 +559,7 @@ def test_files_that_are_no_states(file, tmp_path):
         module.save_state(str(tmp_path / "state.txt"))
     with pytest.raises(NotImplementedError):
         module.load_state("state.pickle")
-    with pytest.raises(ck.StateFileError, match="its name or an open h5py.File"):
+    with pytest.raises(ck.StateFileError, match=r"its name or an open h5py.File"):
         module.save_state(3)
     for action in (module.load_state, module.append_state):
         with pytest.raises(FileNotFoundError):

@@ -7,7 +7,6 @@ thread-local, so that one thread's contexts never touch another's calls.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,30 +15,37 @@ if TYPE_CHECKING:
     from .node import Node
     from .param import Param
 
-__all__ = ["Unconstrained", "override_of", "overrides_below", "replace", "state", "takes_unconstrained"]
+__all__ = ["Override", "Unconstrained", "override_of", "overrides_below", "replace", "state", "takes_unconstrained"]
 
 Unconstrained = tuple["Node", "Node | None"]
 """A module that takes unconstrained values, and the module whose call ran when that was asked for."""
 
 
+Override = tuple["Param", "Tensor"]
+"""A param and the value that it has instead of its own."""
+
+
 class _Ambient(threading.local):
     def __init__(self) -> None:
         # In every thread's own dict from the start: the compiler guards on whether they are there.
-        self.overrides: Mapping[Param, Tensor] = {}
+        self.overrides: tuple[Override, ...] = ()
         self.unconstrained: tuple[Unconstrained, ...] = ()
 
 
 state = _Ambient()
 
 
-def replace(overrides: Mapping[Param, Tensor], unconstrained: tuple[Unconstrained, ...]) -> None:
+def replace(overrides: tuple[Override, ...], unconstrained: tuple[Unconstrained, ...]) -> None:
     """Set what holds in this thread from now on."""
     state.overrides, state.unconstrained = overrides, unconstrained
 
 
 def override_of(param: Param) -> Tensor | None:
     """The value that a context around calls gives a param; None if there is none."""
-    return state.overrides.get(param) if state.overrides else None
+    for overridden, value in reversed(state.overrides):
+        if overridden is param:
+            return value
+    return None
 
 
 def overrides_below(node: Node) -> dict[Param, Tensor]:
@@ -47,7 +53,7 @@ def overrides_below(node: Node) -> dict[Param, Tensor]:
     if not state.overrides:
         return {}
     members = node.structure.members
-    return {param: value for param, value in state.overrides.items() if param in members}
+    return {param: value for param, value in state.overrides if param in members}
 
 
 def takes_unconstrained(node: Node, where: Node | None) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ActiveStateError, ParamTypeError
@@ -127,7 +126,7 @@ class OverrideParam:
             raise ParamTypeError(f"OverrideParam needs a param, got {param!r}.")
         self.param = param
         self.value = as_value(param, node_path(param), value)
-        self._entered: list[Evaluation | Any] = []
+        self._entered: list[Evaluation | tuple[ambient.Override, ...]] = []
 
     def __enter__(self) -> Param:
         evaluation = active_evaluation(self.param)
@@ -136,8 +135,7 @@ class OverrideParam:
         else:
             former = ambient.state.overrides
             self._entered.append(former)
-            overrides = MappingProxyType({**former, self.param: self.value})
-            ambient.replace(overrides, ambient.state.unconstrained)
+            ambient.replace((*former, (self.param, self.value)), ambient.state.unconstrained)
         return self.param
 
     def __exit__(self, *exception: object) -> None:
