@@ -131,7 +131,11 @@ def hundred_members(ck: ModuleType) -> tuple[Callable[[], Any], Callable[[], Any
     return lambda: module.at(x, params), bare, module
 
 
-CASES = {"5 params": five_params, "60 modules sharing a param": sixty_modules, "100 members under vmap": hundred_members}
+CASES = {
+    "5 params": five_params,
+    "60 modules sharing a param": sixty_modules,
+    "100 members under vmap": hundred_members,
+}
 
 
 def edit(module: Any) -> Callable[[], Any]:

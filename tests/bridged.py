@@ -375,7 +375,9 @@ class Tree(ck.Module):
         super().__init__()
         self.hierarchical_link("branches", branch, size=3)
         self.mean = ck.Param("mean", shape=(2,), prior=dist.Normal(0.0, 1.0))
-        branch.mean.prior = ck.prior(dist.MultivariateNormal, self.mean, scale_tril=torch.tensor([[1.0, 0.0], [0.5, 1.0]]))
+        branch.mean.prior = ck.prior(
+            dist.MultivariateNormal, self.mean, scale_tril=torch.tensor([[1.0, 0.0], [0.5, 1.0]])
+        )
 
     @ck.forward
     def own(self):

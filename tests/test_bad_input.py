@@ -321,3 +321,15 @@ def test_numpy_and_integer_data_are_taken():
     for observed in (np.zeros((4, 7, 7)), np.zeros((4, 7, 7), dtype=int), stamps().tolist()):
         bound = model(galaxies).bind(*axes(), obs=observed)
         assert torch.isfinite(poutine.trace(bound).get_trace().log_prob_sum())
+
+
+def test_priors_are_checked_though_validation_is_off(unchanged):
+    """The preflight checks the arguments of priors even where torch.compile, say, has switched such checks off."""
+    wrong = unchanged(survey())
+    wrong.scatter.prior = dist.Normal(-5.0, 1e-3)
+    torch.distributions.Distribution.set_default_validate_args(False)
+    try:
+        with pytest.raises(ck.PriorError, match="cannot be built"):
+            model(wrong).bind(*axes(), obs=stamps())
+    finally:
+        torch.distributions.Distribution.set_default_validate_args(True)

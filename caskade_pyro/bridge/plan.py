@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ..errors import CaskadeException, ModelError, ObservationError, PriorError
-from ..graph.distributions import map_batch
+from ..graph.distributions import map_batch, with_validation
 from ..graph.layout import PlateLayout
 from ..graph.shapes import Shape
 from .dependencies import dependencies, write_out
@@ -123,7 +123,7 @@ def make_plan(layout: PlateLayout, call: Call) -> Plan:
         ModelError: The forward method returns nothing that can be observed.
     """
     found = sources(layout, call.priors)
-    with torch.random.fork_rng(devices=[]), poutine.block():
+    with torch.random.fork_rng(devices=[]), poutine.block(), with_validation():
         torch.manual_seed(0)
         templates, fits, values = _look_at_priors(layout, found)
         observations = _look_at_prediction(layout, call, values, [source.name for source in found])
@@ -176,7 +176,7 @@ def _argument(layout: PlateLayout, values: Values, param: Any) -> tuple[Tensor, 
     if param.pointer:
         return pointer_values(layout, values, param)
     placement = layout.placement(param)
-    value: Tensor | None = values[param] if param in values else param.value
+    value: Tensor | None = values.get(param, param.value)
     if value is None:
         raise PriorError(f"Param {placement.site} is an argument of a prior, but has no value.")
     return value.reshape(_sizes(layout, placement.plates) + placement.shape), placement.plates

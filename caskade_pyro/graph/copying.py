@@ -84,12 +84,11 @@ def deep_copied(node: Node, memo: dict[int, Any]) -> Any:
     for one in reversed(nodes):  # the members of a tuple come before it
         members = [memo[id(member)] for member in tuple.__iter__(one)] if isinstance(one, tuple) else ()
         memo[id(one)] = _empty(one, members)
-    inside = node.structure.members
-    states = [deepcopy(_state(one, inside), memo) for one in nodes]
-    new = [memo[id(one)] for one in nodes]
-    for one, state in zip(new, states, strict=True):
-        _restore(one, state)
-    _adopt(new)
+    for one in nodes:
+        _restore(memo[id(one)], deepcopy(_state(one, ()), memo))
+    for one in node.structure.order:
+        parents = (memo[id(parent)] for parent in one.parents if id(parent) in memo)
+        vars(memo[id(one)])["_parents"] = dict.fromkeys(parents, 1)
     return memo[id(node)]
 
 

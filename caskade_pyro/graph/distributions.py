@@ -21,7 +21,7 @@ from torch.distributions import Distribution, Independent, constraints
 from ..errors import ModelError
 from .shapes import show
 
-__all__ = ["Parts", "arguments", "map_batch", "parts", "without_validation"]
+__all__ = ["Parts", "arguments", "map_batch", "parts", "with_validation", "without_validation"]
 
 _SAME_MATRIX = ("covariance_matrix", "precision_matrix", "scale_tril")
 
@@ -159,3 +159,15 @@ def without_validation() -> Iterator[None]:
             found = _before.pop()
             if not _before:
                 Distribution._validate_args = found
+
+
+@contextmanager
+def with_validation() -> Iterator[None]:
+    """Check the parameters of distributions that are built here, though torch.compile or others switched that off."""
+    with _lock:
+        found, Distribution._validate_args = Distribution._validate_args, True
+    try:
+        yield
+    finally:
+        with _lock:
+            Distribution._validate_args = found

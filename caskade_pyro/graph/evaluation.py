@@ -139,6 +139,9 @@ class Evaluation:
 
     def _pointer_value(self, param: Param) -> Tensor | None:
         """Follow a pointer, once for each call, keeping what it read so that a new value can drop it again."""
+        target = param.target
+        if target is not None and not self.layout.plates:
+            return self.value(target)
         if torch.compiler.is_compiling():
             return self._follow(param)
         return cast("Tensor | None", self.remember(param, lambda: self._follow(param)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -179,7 +179,8 @@ class _Signature:
     def requests(self, module: Module) -> tuple[tuple[str, Param | None], ...]:
         """The arguments that the graph fills: params of the module, and members of its linked children (None)."""
         remembered = module.structure.requests
-        if self not in remembered:
+        known: tuple[tuple[str, Param | None], ...] | None = remembered.get(self)
+        if known is None:
             found: list[tuple[str, Param | None]] = []
             for name in self.names:
                 child = module.children.get(name)
@@ -187,8 +188,8 @@ class _Signature:
                     found.append((name, cast("Param", child)))
                 elif _plate_key(module, name) is not None:
                     found.append((name, None))
-            remembered[self] = tuple(found)
-        return remembered[self]
+            known = remembered[self] = tuple(found)
+        return known
 
     def take_params(
         self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -199,12 +200,23 @@ class _Signature:
             return args, kwargs.pop("params"), kwargs
         if not args:
             return args, None, kwargs
-        filled = {name for name, _ in self.requests(module)} | kwargs.keys()
-        if module.structure.dynamic_params:
-            given = len(args) > sum(required for name, required in self.positional if name not in filled)
-        else:
-            given = not self.takes_any and len(args) > self._reachable(filled)
+        given = len(args) > (self._most_without_params(module, kwargs.keys()) if kwargs else self._usual_most(module))
         return (args[:-1], args[-1], kwargs) if given else (args, None, kwargs)
+
+    def _usual_most(self, module: Module) -> float:
+        """`_most_without_params` of a call without keywords, remembered until the graph is edited."""
+        remembered = module.structure.requests
+        key = (self, "most")
+        if key not in remembered:
+            remembered[key] = self._most_without_params(module, ())
+        return cast("float", remembered[key])
+
+    def _most_without_params(self, module: Module, keywords: Iterable[str]) -> float:
+        """How many positional arguments a call can have that is given no params."""
+        filled = {name for name, _ in self.requests(module)}.union(keywords)
+        if module.structure.dynamic_params:
+            return sum(required for name, required in self.positional if name not in filled)
+        return float("inf") if self.takes_any else self._reachable(filled)
 
     def _reachable(self, filled: set[str]) -> int:
         """How many arguments can be given by position: those in front of the first one that the graph fills."""
@@ -215,6 +227,8 @@ class _Signature:
 
     def run(self, module: Module, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the method with the values of an evaluation."""
+        if not kwargs:
+            return self._call(module, evaluation, args, kwargs)
         overrides = {}
         for name, value in kwargs.items():
             child = module.children.get(name)
@@ -234,7 +248,7 @@ class _Signature:
             if param is not None:
                 filled[name] = _require(evaluation, param)
             elif name not in kwargs:
-                filled[name], members = _members(module, evaluation, name)
+                filled[name], members = _members(module, evaluation, name, members)
         if members is None:
             return self.method(module, *args, **filled, **kwargs)
         try:
@@ -263,14 +277,17 @@ def _plate_key(module: Module, name: str) -> str | None:
     return None
 
 
-def _members(module: Module, evaluation: Evaluation, name: str) -> tuple[list[Any], Members]:
+def _members(module: Module, evaluation: Evaluation, name: str, known: Members | None) -> tuple[list[Any], Members]:
     """The values or the dims of the params of a linked child, in the order of its dynamic params.
 
     With several groups of params these are a list for each group, which is what a call of the child takes.
     """
     child = cast("Module", module.children[cast("str", _plate_key(module, name))])
-    members = member_values(evaluation, child)
-    check_constants(child, evaluation, (*evaluation.inside, members.plate.name), members.values)
+    if known is not None and known.plate.module is child:
+        members = known  # the values were looked up for the other of {key}_params and {key}_dims
+    else:
+        members = member_values(evaluation, child)
+        check_constants(child, evaluation, (*evaluation.inside, members.plate.name), members.values)
     params = child.structure.dynamic_params
     by_param = members.values if name.endswith("_params") else members.dims
     groups = child.dynamic_param_groups

@@ -110,9 +110,9 @@ class Node:
         """What is known of the graph at and below this node, computed once after each edit."""
         structure = self._structure
         if structure is None:
-            structure = self._structure = Structure(self)
+            structure = self.__dict__["_structure"] = Structure(self)
             for node in structure.order:
-                node._stale = False
+                node.__dict__["_stale"] = False
         return structure
 
     def topological_ordering(self) -> tuple[Node, ...]:

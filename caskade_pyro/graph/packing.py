@@ -6,7 +6,7 @@ front of the vector are batch dims of the whole model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -65,6 +65,27 @@ class Slot:
     padding: int
 
 
+class Slots(tuple[Slot, ...]):
+    """The places of some params in a vector, in order, and what a call needs of all of them.
+
+    Attributes:
+        sizes: The number of entries of each.
+        length: The number of entries of all.
+        all_scalar: Whether each takes one entry and has no dims.
+    """
+
+    sizes: list[int]
+    length: int
+    all_scalar: bool
+
+    def __new__(cls, places: Iterable[Slot]) -> Slots:
+        made = super().__new__(cls, places)
+        made.sizes = [slot.size for slot in made]
+        made.length = sum(made.sizes)
+        made.all_scalar = all(slot.shape == () for slot in made)
+        return made
+
+
 def remaining_chain(layout: PlateLayout, inside: tuple[str, ...], param: Param) -> tuple[str, ...]:
     """The plates around a param that are still ahead for an evaluation inside of some plates."""
     chain = layout.chains[param]
@@ -74,7 +95,7 @@ def remaining_chain(layout: PlateLayout, inside: tuple[str, ...], param: Param) 
     return chain[common:]
 
 
-def slots(layout: PlateLayout, node: Node, params: Sequence[Param], inside: tuple[str, ...]) -> tuple[Slot, ...]:
+def slots(layout: PlateLayout, node: Node, params: Sequence[Param], inside: tuple[str, ...]) -> Slots:
     """The places of some params in the vector of a module, seen from inside of some plates."""
     result = []
     for param in params:
@@ -88,7 +109,7 @@ def slots(layout: PlateLayout, node: Node, params: Sequence[Param], inside: tupl
             )
         shape = own + placement.shape
         result.append(Slot(param, placement.site, shape, prod(shape), len(chain) - len(own)))
-    return tuple(result)
+    return Slots(result)
 
 
 # Taking apart
@@ -110,13 +131,13 @@ def unpack(node: Node, layout: PlateLayout, inside: tuple[str, ...], params: Any
     """
     structure = node.structure
     chosen = structure.dynamic_params if dynamic else structure.static_params
-    groups = sorted({param.group for param in chosen})
+    groups = structure.groups if dynamic else tuple(sorted({param.group for param in chosen}))
     if len(groups) <= 1:
         return unpack_group(node, layout, inside, params, chosen)
     if not isinstance(params, (list, tuple)) or len(params) != len(groups):
         given = f"{len(params)} of them" if isinstance(params, (list, tuple)) else f"a {type(params).__name__}"
         raise FillParamsSequenceError(
-            f"{node!r} has the param groups {groups} and needs a list with the params of each; got {given}."
+            f"{node!r} has the param groups {list(groups)} and needs a list with the params of each; got {given}."
         )
     values: Values = {}
     for group, group_params in zip(groups, params, strict=True):
@@ -142,16 +163,18 @@ def _unpack_tensor(
     node: Node, layout: PlateLayout, inside: tuple[str, ...], params: Tensor, chosen: tuple[Param, ...]
 ) -> Values:
     places = cached_slots(layout, node, chosen, inside)
-    expected = sum(slot.size for slot in places)
-    if params.ndim == 0 or params.shape[-1] != expected:
+    if params.ndim == 0 or params.shape[-1] != places.length:
         table = "\n".join(f"  {slot.path}: {slot.size} {show(slot.shape)}" for slot in places)
         raise FillParamsArrayError(
-            f"{node!r} needs a vector of {expected} params, the last dim of a tensor; got the shape {show(params.shape)}."
-            + (f"\n{table}" if places else "")
+            f"{node!r} needs a vector of {places.length} params, the last dim of a tensor; got the shape "
+            f"{show(params.shape)}." + (f"\n{table}" if places else "")
         )
+    inexact = params.is_floating_point() or params.is_complex()
+    if places.all_scalar and params.ndim == 1 and inexact:
+        return dict(zip(chosen, params.unbind(), strict=True))
     batch = tuple(params.shape[:-1])
-    pieces = params.split([slot.size for slot in places], dim=-1) if places else ()
-    if not params.is_floating_point() and not params.is_complex():
+    pieces = params.split_with_sizes(places.sizes, dim=-1) if places else ()
+    if not inexact:
         pieces = tuple(as_inexact(slot.param, piece) for slot, piece in zip(places, pieces, strict=True))
     if not batch:
         return {slot.param: piece.reshape(slot.shape) for slot, piece in zip(places, pieces, strict=True)}
@@ -162,9 +185,7 @@ def _unpack_tensor(
     return values
 
 
-def cached_slots(
-    layout: PlateLayout, node: Node, chosen: tuple[Param, ...], inside: tuple[str, ...]
-) -> tuple[Slot, ...]:
+def cached_slots(layout: PlateLayout, node: Node, chosen: tuple[Param, ...], inside: tuple[str, ...]) -> Slots:
     """`slots`, remembered by the layout, since every call needs them."""
     key = (node, inside, chosen)
     found = layout.remembered.get(key)

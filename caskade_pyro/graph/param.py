@@ -240,6 +240,12 @@ class Param(Node):
             if key in self._children:
                 self._unlink(key)
 
+    @property
+    def target(self) -> Param | None:
+        """The param that this one points to directly; None for a function of others."""
+        target = None if self._pointer is None else self._pointer.target
+        return target if isinstance(target, Param) else None
+
     def follow(self) -> Tensor | None:
         """The value that this pointer has now: that of its target, or what its function returns."""
         if self._pointer is None:

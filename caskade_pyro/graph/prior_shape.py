@@ -58,7 +58,9 @@ def _shape_of_draw(param: Param, known: dict[Any, Shape]) -> Shape:
         value: Tensor | None = argument.value if argument.pointer else argument.stored_value
         if value is not None and not argument.batched:
             return value
-        shape = known[argument] if argument in known else argument.shape
+        shape = known.get(argument)
+        if shape is None:
+            shape = argument.shape  # which would look at its prior again, were it not known
         return torch.ones(tuple(1 if size is None else size for size in shape))
 
     prior = param.prior

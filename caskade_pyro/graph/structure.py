@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .traversal import topological_order
 
@@ -17,7 +17,8 @@ __all__ = ["Structure", "is_param"]
 
 def is_param(node: Node) -> bool:
     """Whether a node is a param, ours or one of the package ``caskade``: it has a role and a batch shape."""
-    return hasattr(node, "batch_shape") and hasattr(node, "pointer")
+    # Asked of the class: asking the node would compute its batch shape.
+    return hasattr(type(node), "batch_shape") and hasattr(type(node), "pointer")
 
 
 class Structure:
@@ -33,11 +34,11 @@ class Structure:
         self.root = root
         self.order: tuple[Node, ...] = topological_order(root)
         self.members: frozenset[Node] = frozenset(self.order)
-        self.requests: dict[object, tuple[tuple[str, Param | None], ...]] = {}
+        self.requests: dict[object, Any] = {}
 
     def fill(self) -> None:
         """Work out now what is otherwise worked out when it is first asked for."""
-        _ = self.online, self.params, self.dynamic_params, self.static_params, self.pointer_params
+        _ = self.online, self.params, self.dynamic_params, self.static_params, self.pointer_params, self.groups
 
     @cached_property
     def online(self) -> frozenset[Node]:
@@ -60,6 +61,11 @@ class Structure:
     def static_params(self) -> tuple[Param, ...]:
         """The params with a fixed value, or a value set during the call."""
         return tuple(param for param in self.params if param.static)
+
+    @cached_property
+    def groups(self) -> tuple[int, ...]:
+        """The groups of the dynamic params."""
+        return tuple(sorted({param.group for param in self.dynamic_params}))
 
     @cached_property
     def pointer_params(self) -> tuple[Param, ...]:

@@ -69,6 +69,6 @@ def mark_stale(node: Node) -> None:
     while stack:
         current = stack.pop()
         if not current._stale:
-            current._stale = True
-            current._structure = None
+            # Past the attribute setters of nodes, which look for links: this runs for all ancestors at each edit.
+            current.__dict__.update(_stale=True, _structure=None)
             stack.extend(current.parents)
