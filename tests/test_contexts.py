@@ -314,7 +314,7 @@ def test_calls_with_overrides_transform_and_compile():
     """Overrides around calls agree with plain calls under vmap, jacrev and torch.compile."""
     line = Line()
     x = torch.tensor(2.0)
-    compiled = torch.compile(lambda x, p: line.at(x, p), fullgraph=True, backend="eager")
+    compiled = torch.compile(line.at, fullgraph=True, backend="eager")
     assert compiled(x, torch.tensor([3.0])) == 7
     with ck.OverrideParam(line.offset, 10.0):
         assert compiled(x, torch.tensor([3.0])) == 16
@@ -498,7 +498,7 @@ def test_members_of_a_plate_have_caches_of_their_own(line):
 
 def test_calls_with_cached_methods_compile(line):
     """A compiled call gives what the plain one gives."""
-    compiled = torch.compile(lambda p: line.squares(p), fullgraph=True, backend="eager")
+    compiled = torch.compile(line.squares, fullgraph=True, backend="eager")
     assert torch.equal(compiled(torch.tensor([3.0])), torch.tensor([9.0, 9.0]))
 
 

@@ -138,7 +138,7 @@ def test_what_is_not_there_is_an_error():
     """A param of another graph, an index too far, an unknown scheme or group: errors that say what there is."""
     module = module_of([(), (2,)])
     stranger = ck.Param("stranger")
-    with pytest.raises(ck.ParamConfigurationError, match="stranger is not among the dynamic params .*p0"):
+    with pytest.raises(ck.ParamConfigurationError, match=r"stranger is not among the dynamic params .*p0"):
         module.find_index(stranger)
     with pytest.raises(ValueError, match="stranger"):
         module.find_index(stranger)

@@ -335,7 +335,7 @@ def test_values_passed_within_a_call_are_what_they_are():
 def test_valid_context_compiles():
     """A call in the context compiles, and does not mix up its two meanings."""
     disk = Disk()
-    compiled = torch.compile(lambda x: disk.all(x), fullgraph=True, backend="eager")
+    compiled = torch.compile(disk.all, fullgraph=True, backend="eager")
     plain = disk.get_values()
     expected = disk.all(plain)
     torch.testing.assert_close(compiled(plain), expected)
