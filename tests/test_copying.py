@@ -223,7 +223,6 @@ def test_every_protocol(protocol):
 @copies
 def test_a_copy_made_within_a_call_is_one_of_the_graph(copied):
     """Values of a running call, and what it has computed, are no part of a copy."""
-
     part = Copying()
     part.copied = copied
     new = part.run([10.0])
