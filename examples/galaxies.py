@@ -1,7 +1,7 @@
 """A population of real galaxies: from a simulator of one galaxy to the posterior of all of them.
 
 Galaxies of the Hubble eXtreme Deep Field, 25 x 25 pixels each. Each has its own position, shape, size and brightness; sizes
-and brightnesses come from a population whose mean and scatter are fitted with them. By default 40 of the 58, 246 params in
+and brightnesses come from a population whose mean and scatter are fitted with them. By default 32 of the 58, 198 params in
 all, so that a machine with two cores is done within five minutes.
 
     python examples/galaxies.py --out demo_output
@@ -148,8 +148,8 @@ def main():
     """Fit the galaxies and leave everything in a folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("demo_output"), help="the folder for the results")
-    parser.add_argument("--galaxies", type=int, default=40, help="how many galaxies to fit, at most 58 (40)")
-    parser.add_argument("--draws", type=int, default=800, help="draws of each of the four chains (800)")
+    parser.add_argument("--galaxies", type=int, default=32, help="how many galaxies to fit, at most 58 (32)")
+    parser.add_argument("--draws", type=int, default=1000, help="draws of each of the four chains (1000)")
     parser.add_argument("--tune", type=int, default=200, help="steps of warm-up of each chain (200)")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()

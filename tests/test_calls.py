@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import caskade_pyro as ck
-from caskade_pyro.graph import evaluation as evaluation_module
+from caskade_pyro.graph.calls import evaluation as evaluation_module
 
 
 class Profile(ck.Module):

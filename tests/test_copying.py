@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 
 import caskade_pyro as ck
-from caskade_pyro.graph import copying
+from caskade_pyro.graph.nodes import copying
 
 
 def doubled(param):

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import caskade_pyro as ck
-from caskade_pyro.graph import state
+from caskade_pyro.graph.files import state
 
 h5py = pytest.importorskip("h5py")
 
@@ -386,7 +386,7 @@ def test_a_copy_in_the_midst_of_an_append_is_complete(file, tmp_path, monkeypatc
 KILLED = """
 import os, sys
 sys.path.insert(0, {folder!r})
-import caskade_pyro.graph.state as state
+import caskade_pyro.graph.files.state as state
 import test_state
 real, calls = state.{step}, []
 def step(*args):

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ..errors import ModelError
-from ..graph.distributions import arguments, parts
-from ..graph.layout import PlateLayout
+from ..graph.plates.distributions import arguments, parts
+from ..graph.plates.layout import PlateLayout
 from .simulate import Values
 
 __all__ = ["dependencies", "write_out"]

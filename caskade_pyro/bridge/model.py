@@ -10,10 +10,10 @@ from pyro import poutine
 from torch import Tensor
 
 from ..errors import ModelError, ObservationError
-from ..graph.description import ModelDescription
-from ..graph.drawing import renderer
-from ..graph.layout import plate_layout
-from ..graph.node import Node
+from ..graph.nodes.node import Node
+from ..graph.plates.layout import plate_layout
+from ..graph.views.description import ModelDescription
+from ..graph.views.drawing import renderer
 from .noncentered import Decision, NonCentered, decide, reparametrise
 from .observations import align, as_data, as_distributions, check_data, name_dims
 from .plan import Call, Plan, Site, make_plan

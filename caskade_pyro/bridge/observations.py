@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from ..errors import ModelError, ObservationError
-from ..graph.distributions import map_batch
-from ..graph.layout import PlateLayout
-from ..graph.shapes import Shape, broadcast_shapes, show
+from ..graph.nodes.shapes import Shape, broadcast_shapes, show
+from ..graph.plates.distributions import map_batch
+from ..graph.plates.layout import PlateLayout
 from .distributions import to_pyro
 from .plates import Dims
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ..errors import CaskadeException, ModelError, ObservationError, PriorError
-from ..graph.distributions import map_batch, with_validation
-from ..graph.layout import PlateLayout
-from ..graph.shapes import Shape
+from ..graph.nodes.shapes import Shape
+from ..graph.plates.distributions import map_batch, with_validation
+from ..graph.plates.layout import PlateLayout
 from .dependencies import dependencies, write_out
 from .distributions import to_pyro, with_global_validation
 from .observations import Observation, as_distributions, check_data, name_dims

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..graph.layout import PlateLayout
-from ..graph.shapes import Shape
+from ..graph.nodes.shapes import Shape
+from ..graph.plates.layout import PlateLayout
 
 __all__ = ["Dims", "SitePlates", "allocate"]
 

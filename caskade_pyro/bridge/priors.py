@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.distributions import Distribution, biject_to, constraints
 
 from ..errors import PriorError
-from ..graph.distributions import map_batch
-from ..graph.prior import Prior
-from ..graph.shapes import Shape, broadcast_shapes, show
-from ..graph.structure import is_param
+from ..graph.nodes.prior import Prior
+from ..graph.nodes.shapes import Shape, broadcast_shapes, show
+from ..graph.nodes.structure import is_param
+from ..graph.plates.distributions import map_batch
 from .distributions import expand_own, to_pyro
 from .plates import SitePlates
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch.distributions import constraints
 
-from ..graph.description import ModelDescription, PlateDescription, SiteDescription
-from ..graph.shapes import show
+from ..graph.nodes.shapes import show
+from ..graph.views.description import ModelDescription, PlateDescription, SiteDescription
 from .noncentered import Decision, decide
 from .observations import Observation
 from .plan import Plan, Site

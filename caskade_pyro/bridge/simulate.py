@@ -8,12 +8,12 @@ from typing import Any, cast
 from torch import Tensor
 
 from ..errors import ModelError
-from ..graph.batching import over_members
-from ..graph.evaluation import Evaluation
-from ..graph.layout import PlateLayout
-from ..graph.members import value_over_members
-from ..graph.node import Node
-from ..graph.shapes import Shape
+from ..graph.calls.evaluation import Evaluation
+from ..graph.nodes.node import Node
+from ..graph.nodes.shapes import Shape
+from ..graph.plates.batching import over_members
+from ..graph.plates.layout import PlateLayout
+from ..graph.plates.members import value_over_members
 
 __all__ = ["Values", "owner", "pointer_values", "simulate"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import MissingPriorError, PriorError
-from ..graph.layout import Placement, PlateLayout
-from ..graph.prior import Prior, as_prior
-from ..graph.shapes import show
+from ..graph.nodes.prior import Prior, as_prior
+from ..graph.nodes.shapes import show
+from ..graph.plates.layout import Placement, PlateLayout
 from .priors import default_prior
 
 __all__ = ["Source", "plates_of", "sources"]

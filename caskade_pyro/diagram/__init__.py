@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 
-from ..graph.description import ModelDescription
-from ..graph.drawing import install_renderer
-from ..graph.node import Node
+from ..graph.nodes.node import Node
+from ..graph.views.description import ModelDescription
+from ..graph.views.drawing import install_renderer
 from .of_graph import graph_diagram
 from .of_model import model_diagram
 from .picture import Picture

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import Any
 
-from ..graph.layout import Placement, PlateLayout, plate_layout
-from ..graph.node import Node
-from ..graph.shapes import show
-from ..graph.structure import is_param
-from ..graph.traversal import topological_order
+from ..graph.nodes.node import Node
+from ..graph.nodes.shapes import show
+from ..graph.nodes.structure import is_param
+from ..graph.nodes.traversal import topological_order
+from ..graph.plates.layout import Placement, PlateLayout, plate_layout
 from .boxes import nest
 from .specification import Diagram, DiagramEdge, DiagramNode, EdgeKind, NodeKind
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..graph.description import ModelDescription, SiteDescription
-from ..graph.shapes import show
+from ..graph.nodes.shapes import show
+from ..graph.views.description import ModelDescription, SiteDescription
 from .boxes import nest
 from .specification import Diagram, DiagramEdge, DiagramNode, EdgeKind, NodeKind
 

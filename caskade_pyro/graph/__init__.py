@@ -1,16 +1,16 @@
 """The graph engine: params, modules, links, calls and the plate layout. It knows torch, and nothing of Pyro."""
 
-from .active_cache import active_cache
 from .backend import ArrayLike, backend
-from .collections import NodeCollection, NodeDict, NodeList, NodeTuple
-from .contexts import ActiveContext, OverrideParam, ValidContext
-from .forward import forward
-from .layout import Placement, Plate, PlateLayout, plate_layout
-from .members import vmap
-from .module import Module
-from .node import Node
-from .param import Param, Role
-from .prior import Prior, prior
+from .calls.active_cache import active_cache
+from .calls.contexts import ActiveContext, OverrideParam, ValidContext
+from .calls.forward import forward
+from .nodes.collections import NodeCollection, NodeDict, NodeList, NodeTuple
+from .nodes.module import Module
+from .nodes.node import Node
+from .nodes.param import Param, Role
+from .nodes.prior import Prior, prior
+from .plates.layout import Placement, Plate, PlateLayout, plate_layout
+from .plates.members import vmap
 
 __all__ = [
     "ActiveContext",

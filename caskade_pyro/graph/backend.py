@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BackendError
-from .shapes import broadcast_shapes
+from .nodes.shapes import broadcast_shapes
 
 __all__ = ["ArrayLike", "Backend", "backend"]
 

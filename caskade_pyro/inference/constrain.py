@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..bridge.model import BoundModel
 from ..bridge.noncentered import NonCentered, reparametrise
-from ..graph.distributions import without_validation
+from ..graph.plates.distributions import without_validation
 
 __all__ = ["to_user_params"]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SamplingError
-from ..graph.layout import plate_layout
+from ..graph.plates.layout import plate_layout
 
 __all__ = ["point"]
 

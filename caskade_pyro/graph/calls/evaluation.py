@@ -1,0 +1,235 @@
+"""The values of one call.
+
+A call never writes into the graph. What it is given, what it sets (live params) and what it computes (pointers) lives
+in an `Evaluation`, which the params find through thread-local state. So calls are re-entrant and thread-safe, and an
+exception leaves nothing behind.
+
+Evaluations nest. A call of a hierarchically linked child opens one *inside* that of its parent: it sees the parent's
+values where it has none of its own. So does a scope: an override, or a forward method that runs under a
+``torch.vmap`` which its caller does not, whose values would make no sense after it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from ...errors import ActiveStateError
+from .ambient import overrides_below
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..nodes.node import Node
+    from ..nodes.param import Param
+    from ..plates.layout import PlateLayout
+
+__all__ = [
+    "Evaluation",
+    "active_evaluation",
+    "current_evaluation",
+    "current_root",
+    "functorch_level",
+    "is_active",
+    "outside_of_calls",
+]
+
+
+class _ThreadState(threading.local):
+    def __init__(self) -> None:
+        # In every thread's own dict from the start: the compiler guards on whether it is there.
+        self.current: Evaluation | None = None
+
+
+_state = _ThreadState()
+
+
+def current_evaluation() -> Evaluation | None:
+    """The innermost evaluation of this thread, if a call runs."""
+    return _state.current
+
+
+def current_root() -> Node | None:
+    """The module whose call runs innermost in this thread."""
+    return None if _state.current is None else _state.current.root
+
+
+def functorch_level() -> int:
+    """How many ``torch.func`` transforms enclose this line; the compiler sees none and caches nothing instead."""
+    if torch.compiler.is_compiling():
+        return 0
+    return torch._C._functorch.maybe_current_level() or 0
+
+
+class Evaluation:
+    """The values of one call of ``root``.
+
+    Args:
+        root: The module that is called.
+        values: What the call is given, by param.
+        outer: The evaluation whose values are seen where this one has none.
+        inside: The plates of ``layout``, outermost first, of which this evaluation sees one member.
+        layout: The plate layout of the outermost module, which gives batch dims their meaning.
+    """
+
+    __slots__ = (
+        "_known",
+        "_reading",
+        "inside",
+        "layout",
+        "level",
+        "online",
+        "outer",
+        "previous",
+        "root",
+        "scoped",
+        "values",
+    )
+
+    def __init__(
+        self,
+        root: Node,
+        values: dict[Param, Tensor],
+        outer: Evaluation | None = None,
+        inside: tuple[str, ...] = (),
+        layout: PlateLayout | None = None,
+    ) -> None:
+        self.root = root
+        self.online = root.structure.online
+        self.values = values
+        self.outer = outer
+        self.inside = inside
+        self.layout = root.structure.layout if layout is None else layout
+        self.level = functorch_level()
+        self.scoped = False
+        self.previous: Evaluation | None = None
+        self._known: dict[Hashable, tuple[Any, frozenset[Param]]] = {}
+        self._reading: list[set[Param]] = [] if outer is None else outer._reading
+
+    def __enter__(self) -> Evaluation:
+        """Make this the current evaluation of the thread."""
+        self.previous = _state.current
+        _state.current = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Make the former evaluation the current one again, whatever happened."""
+        _state.current = self.previous
+
+    def scope(self, values: dict[Param, Tensor]) -> Evaluation:
+        """An evaluation of the same call in which some values differ and new ones do not outlive it."""
+        scope = Evaluation(self.root, values, outer=self, inside=self.inside, layout=self.layout)
+        scope.scoped = scope.level == self.level
+        return scope
+
+    def value(self, param: Param) -> Tensor | None:
+        """The value of a param in this call; None if it has none."""
+        if self._reading:
+            self._reading[-1].add(param)
+        evaluation: Evaluation | None = self
+        while evaluation is not None:
+            value = evaluation.values.get(param)
+            if value is not None:
+                return value
+            evaluation = evaluation.outer
+        return self._pointer_value(param) if param.pointer else param.stored_value
+
+    def _pointer_value(self, param: Param) -> Tensor | None:
+        """Follow a pointer, once for each call, keeping what it read so that a new value can drop it again."""
+        target = param.target
+        if target is not None and not self.layout.plates:
+            return self.value(target)
+        if torch.compiler.is_compiling():
+            return self._follow(param)
+        return cast("Tensor | None", self.remember(param, lambda: self._follow(param)))
+
+    def remember(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """Compute something once for this call, as long as the params that it reads keep their values.
+
+        Args:
+            key: What is computed: a pointer, or a module and its method.
+            compute: Computes it. Under a torch transform that was entered after this evaluation nothing is kept.
+        """
+        known = self._computed_before(key)
+        if known is None:
+            self._reading.append(set())
+            try:
+                value = compute()
+            finally:
+                read = self._reading.pop()
+            known = value, frozenset(read)
+            if functorch_level() == self.level:
+                self._known[key] = known
+        if self._reading:
+            self._reading[-1].update(known[1])
+        return known[0]
+
+    def _computed_before(self, key: Hashable) -> tuple[Any, frozenset[Param]] | None:
+        """What was computed earlier in this call, if it read nothing that has another value here."""
+        evaluation: Evaluation = self
+        inner: list[Evaluation] = []
+        while key not in evaluation._known:
+            if evaluation.outer is None:
+                return None
+            inner.append(evaluation)
+            evaluation = evaluation.outer
+        known = evaluation._known[key]
+        return known if all(known[1].isdisjoint(one.values) for one in inner) else None
+
+    def _follow(self, param: Param) -> Tensor | None:
+        """What a pointer gives where it stands: outside of a plate from all members, inside of it for each of them."""
+        if not self.layout.plates:
+            return param.follow()
+        from ..plates.members import pointer_over_plates
+
+        return pointer_over_plates(self, param)
+
+    def set_live(self, param: Param, value: Tensor) -> None:
+        """Set a live param for the rest of this call and forget the pointers that read it.
+
+        A scope gives some params other values for the time of one method; what the method sets beyond these is meant
+        for the whole call.
+        """
+        if functorch_level() != self.level:
+            raise ActiveStateError(
+                f"Live param {param.name!r} is set under a torch transform (vmap, grad, ...) that was entered outside of "
+                "any forward method, so its value would not make sense after it. Transform a @forward method instead."
+            )
+        evaluation = self
+        evaluation._forget(param)
+        while evaluation.scoped and param not in evaluation.values:
+            evaluation = cast("Evaluation", evaluation.outer)
+            evaluation._forget(param)
+        evaluation.values[param] = value
+
+    def fill(self, values: dict[Param, Tensor]) -> None:
+        """Give params other values for the rest of this call, and forget all that was computed."""
+        self.values.update(values)
+        self._known.clear()
+
+    def _forget(self, param: Param) -> None:
+        for key in [key for key, (_, read) in self._known.items() if param in read]:
+            del self._known[key]
+
+
+def active_evaluation(node: Node) -> Evaluation | None:
+    """The innermost evaluation of this thread that involves a node."""
+    evaluation = _state.current
+    while evaluation is not None and node not in evaluation.root.structure.members:
+        evaluation = evaluation.previous
+    return evaluation
+
+
+def outside_of_calls(pointer: Param) -> Evaluation:
+    """The evaluation of a pointer when no call runs: from the values that the graph holds, each pointer once."""
+    from ..plates.layout import PlateLayout
+
+    return Evaluation(pointer, overrides_below(pointer), layout=PlateLayout(pointer, (), (), {}, {}))
+
+
+def is_active(node: Node) -> bool:
+    """Whether a call that involves this node runs in this thread."""
+    return active_evaluation(node) is not None

@@ -1,0 +1,1 @@
+"""States of a graph in HDF5 files."""

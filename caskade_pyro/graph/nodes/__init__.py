@@ -1,0 +1,1 @@
+"""Nodes of the graph: params, modules and collections, their links and values."""

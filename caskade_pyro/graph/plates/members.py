@@ -1,0 +1,299 @@
+"""The members of a plate: their values, and the vmap over them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import Tensor
+
+from ...errors import FillParamsError, PlateError
+from ..calls.evaluation import Evaluation, current_evaluation
+from ..calls.packing import remaining_chain
+from ..nodes.shapes import show
+from ..nodes.structure import is_param
+from .batching import over_members
+from .layout import Plate
+
+if TYPE_CHECKING:
+    from ..nodes.node import Node
+    from ..nodes.param import Param
+
+__all__ = [
+    "Members",
+    "check_constants",
+    "check_entry",
+    "map_members",
+    "member_values",
+    "pointer_over_plates",
+    "value_over_members",
+    "vmap",
+]
+
+
+@dataclass(frozen=True)
+class Members:
+    """The params of the members of a plate.
+
+    Attributes:
+        plate: The plate.
+        values: The value of each param, over all members.
+        dims: The dim along which the members lie; None where a param is shared by all.
+    """
+
+    plate: Plate
+    values: dict[Param, Tensor]
+    dims: dict[Param, int | None]
+
+    def nothing_batched(self) -> PlateError | None:
+        """The error for a plate in which no param has a value for each member."""
+        if any(dim is not None for dim in self.dims.values()):
+            return None
+        seen = ", ".join(f"{param.name} {show(value.shape)}" for param, value in self.values.items()) or "none"
+        return PlateError(
+            f"Nothing is batched along plate {self.plate.name}: the values of its params have the shapes {seen}. "
+            "Give a param batch dims in front of its own shape, or the link a size: hierarchical_link(key, child, size=n)."
+        )
+
+    def disagreement(self, args: tuple[Any, ...] = (), arg_dims: tuple[int | None, ...] = ()) -> PlateError | None:
+        """The error for params, and arguments that differ between members, which count these differently."""
+        counted: dict[int, list[str]] = {}
+        for param, value in self.values.items():
+            dim = self.dims[param]
+            if dim is not None:
+                counted.setdefault(value.shape[dim], []).append(f"param {param.name} {show(value.shape)}")
+        for index, (arg, dim) in enumerate(zip(args, arg_dims, strict=True)):
+            if dim is not None and isinstance(arg, Tensor):
+                counted.setdefault(arg.shape[dim], []).append(f"argument {index} {show(arg.shape)}")
+        if len(counted) < 2:
+            return None
+        found = "; ".join(f"{size} in {', '.join(who)}" for size, who in counted.items())
+        return PlateError(f"The members of plate {self.plate.name} are counted differently in this call: {found}.")
+
+
+def member_values(evaluation: Evaluation, child: Node, complete: bool = True) -> Members:
+    """The values of the params below a linked child, and where its members lie in them.
+
+    Args:
+        evaluation: The evaluation of the parent.
+        child: The linked child.
+        complete: Whether every param must have a value; otherwise those without one are left out.
+
+    Raises:
+        PlateError: The child is not hierarchically linked below what the evaluation runs.
+        FillParamsError: A param has no value.
+    """
+    layout = evaluation.layout
+    plate = layout.plate_of(child, evaluation.inside)
+    if plate is None:
+        raise PlateError(
+            f"{child!r} is no plate of {evaluation.root!r}: link it with hierarchical_link, and nowhere on a path with "
+            "fewer plates."
+        )
+    below = child.structure.members
+    constants = tuple(param for param in layout.constants(plate.name) if param in below)
+    values: dict[Param, Tensor] = {}
+    dims: dict[Param, int | None] = {}
+    for param in (*child.structure.dynamic_params, *constants):
+        value = evaluation.value(param)
+        if value is None and not complete:
+            continue
+        if value is None:
+            raise FillParamsError(f"Param {layout.paths[param]} has no value in this call.")
+        values[param], dims[param] = _along(evaluation, param, value, plate)
+    return Members(plate, values, dims)
+
+
+def _along(evaluation: Evaluation, param: Param, value: Tensor, plate: Plate) -> tuple[Tensor, int | None]:
+    """Find the dim of a value that counts the members of a plate.
+
+    A dim of 1 that repeats nothing is taken away; a value without dims of a param that is repeated is repeated.
+    """
+    ahead = remaining_chain(evaluation.layout, evaluation.inside, param)
+    if plate.name not in ahead:
+        return value, None
+    placement = evaluation.layout.placement(param)
+    batch_dims = value.ndim - len(placement.shape)
+    dim = max(0, batch_dims - len(ahead)) + ahead.index(plate.name)
+    if dim >= batch_dims:
+        if plate.name in placement.plates and plate.size not in (None, 1):
+            return value.expand(plate.size, *value.shape), 0
+        return value, None
+    if value.shape[dim] == 1 and plate.size not in (None, 1):
+        return value.squeeze(dim), None
+    return value, dim
+
+
+def check_constants(module: Node, around: Evaluation, inside: tuple[str, ...], given: dict[Param, Tensor]) -> None:
+    """Refuse to enter a plate without the members' constants: torch.vmap over dynamic params cannot carry them."""
+    below = module.structure.members
+    for plate in inside[len(around.inside) :]:
+        constants = around.layout.constants(plate)
+        missing = [param for param in constants if param in below and param not in given]
+        if missing:
+            names = ", ".join(around.layout.paths[param] for param in missing)
+            raise PlateError(
+                f"Static param {names} has a value for each member of plate {plate}, which a vmap over the dynamic params "
+                f"does not carry. Use ck.vmap(self.{plate.rpartition('.')[2]}.method)(...), or make it dynamic."
+            )
+
+
+def map_members(
+    evaluation: Evaluation,
+    child: Node,
+    members: Members,
+    function: Callable[..., Any],
+    args: tuple[Any, ...] = (),
+    arg_dims: tuple[int | None, ...] = (),
+    chunk_size: int | None = None,
+    randomness: str = "error",
+) -> Any:
+    """Call a function for every member of a plate, each in an evaluation that sees this member's values."""
+    params = list(members.values)
+    inside = (*evaluation.inside, members.plate.name)
+
+    def one_member(own_args: tuple[Any, ...], values: list[Tensor]) -> Any:
+        given = dict(zip(params, values, strict=True))
+        with Evaluation(child, given, outer=evaluation, inside=inside, layout=evaluation.layout):
+            return function(*own_args)
+
+    in_dims = (arg_dims, [members.dims[param] for param in params])
+    mapped = over_members(one_member, in_dims=in_dims, chunk_size=chunk_size, randomness=randomness)
+    return mapped(args, [members.values[param] for param in params])
+
+
+def check_entry(module: Node, around: Evaluation, inside: tuple[str, ...]) -> None:
+    """Refuse to enter a plate with the values of all its members as if they were those of one."""
+    if len(inside) <= len(around.inside):
+        return
+    for param in module.structure.dynamic_params:
+        ahead = remaining_chain(around.layout, around.inside, param)
+        value = around.value(param)
+        if value is None or not ahead:
+            continue
+        batch = tuple(value.shape[: value.ndim - len(around.layout.placement(param).shape)])
+        if any(size != 1 for size in batch[-len(ahead) :]):
+            raise PlateError(
+                f"{module!r} is called for one member of plate {inside[-1]}, but param {around.layout.paths[param]} has "
+                f"the values of all of them, of shape {show(value.shape)}. Call it for each member: "
+                f"ck.vmap(self.{inside[-1].rpartition('.')[2]}.method)(...)."
+            )
+
+
+def pointer_over_plates(evaluation: Evaluation, param: Param) -> Tensor | None:
+    """The value of a pointer from where it stands in the plates.
+
+    One outside of a plate that reads params inside sees all members, whoever asks; one inside of a plate that is asked
+    for from outside is computed for each member.
+    """
+    chain = evaluation.layout.chains.get(param, ())
+    if len(chain) < len(evaluation.inside) and param in evaluation.layout.summaries:
+        around = evaluation
+        while len(around.inside) > len(chain) and around.outer is not None:
+            around = around.outer
+        with around.scope({}) as scope:
+            return scope.value(param)
+    if len(chain) > len(evaluation.inside) and chain[: len(evaluation.inside)] == evaluation.inside:
+        return value_over_members(evaluation, param)
+    return param.follow()
+
+
+def value_over_members(evaluation: Evaluation, param: Param, mapped: list[str] | None = None) -> Tensor | None:
+    """The value of a param for all members of the plates around it: for a pointer, what each member computes.
+
+    Args:
+        evaluation: The evaluation that sees all members.
+        param: The param.
+        mapped: Is told the plates over which a pointer was computed: these are the leading dims of the value.
+    """
+    mapped = [] if mapped is None else mapped
+    ahead = remaining_chain(evaluation.layout, evaluation.inside, param)
+    if not param.pointer or not ahead:
+        return evaluation.value(param)
+    child = evaluation.layout.plate(ahead[0]).module
+    # A prior may ask for a pointer before all params of the members have been sampled.
+    members = member_values(evaluation, child, complete=False)
+    if members.nothing_batched() is None:
+        mapped.append(ahead[0])
+        inner_value = map_members(evaluation, child, members, lambda: value_over_members(_current(), param, mapped))
+        return cast("Tensor", inner_value)
+    inside = (*evaluation.inside, ahead[0])
+    with Evaluation(child, members.values, outer=evaluation, inside=inside, layout=evaluation.layout) as inner:
+        return value_over_members(inner, param, mapped)
+
+
+def _current() -> Evaluation:
+    return cast("Evaluation", current_evaluation())
+
+
+def vmap(
+    method: Callable[..., Any],
+    in_dims: int | tuple[int | None, ...] | None = None,
+    chunk_size: int | None = None,
+    randomness: str = "error",
+) -> Callable[..., Any]:
+    """Run a forward method of a hierarchically linked child for all members of its plate at once.
+
+    Params, and constants that differ between members, are filled in. To be used inside a forward method of the module
+    that holds the link, or of one that calls it.
+
+    Args:
+        method: A forward method of the child, bound to it: ``self.galaxies.stamp``.
+        in_dims: For each positional argument, the dim along which it differs between members, or None where it is the
+            same for all; one entry may stand for all arguments.
+        chunk_size: How many members to compute at once, to bound memory; all by default.
+        randomness: ``"error"``, ``"same"`` or ``"different"``, as for ``torch.vmap``.
+
+    Returns:
+        A function of the method's own arguments. What it returns has the members as its first dim; a distribution comes
+        back as a distribution with the members as its first batch dim.
+
+    Raises:
+        PlateError: Outside of a call, for a module that is not linked hierarchically, or with nothing batched.
+
+    Example:
+        >>> import caskade_pyro as ck, torch
+        >>> class Line(ck.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.slope = ck.Param("slope", shape=())
+        ...
+        ...     @ck.forward
+        ...     def at(self, x, slope):
+        ...         return slope * x
+        >>> class Lines(ck.Module):
+        ...     def __init__(self, line, n):
+        ...         super().__init__()
+        ...         self.hierarchical_link("lines", line, size=n)
+        ...
+        ...     @ck.forward
+        ...     def at(self, x):
+        ...         return ck.vmap(self.lines.at)(x)
+        >>> Lines(Line(), 3).at(torch.tensor(2.0), torch.tensor([1.0, 2.0, 3.0]))
+        tensor([2., 4., 6.])
+    """
+    child: Any = method.__self__ if inspect.ismethod(method) else None
+    if child is None or is_param(child) or not hasattr(child, "children"):
+        raise PlateError(
+            f"ck.vmap needs a forward method of a linked module, such as self.galaxies.stamp; got {method!r}."
+        )
+
+    def over_plate(*args: Any, **kwargs: Any) -> Any:
+        evaluation = current_evaluation()
+        if evaluation is None:
+            raise PlateError(f"ck.vmap of {child!r} runs inside a forward method of the module that links it.")
+        members = member_values(evaluation, child)
+        arg_dims = in_dims if isinstance(in_dims, tuple) else (in_dims,) * len(args)
+        if len(arg_dims) != len(args):
+            raise PlateError(f"ck.vmap of {child!r}: in_dims has {len(arg_dims)} entries for {len(args)} arguments.")
+        if all(dim is None for dim in arg_dims) and (error := members.nothing_batched()) is not None:
+            raise error
+        if (error := members.disagreement(args, arg_dims)) is not None:
+            raise error
+        return map_members(
+            evaluation, child, members, lambda *own: method(*own, **kwargs), args, arg_dims, chunk_size, randomness
+        )
+
+    return over_plate

@@ -1,0 +1,59 @@
+"""What a model is made of, in plain data: the input of reports and diagrams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..nodes.shapes import Shape
+from ..plates.layout import PlateLayout
+
+__all__ = ["ModelDescription", "PlateDescription", "SiteDescription"]
+
+
+@dataclass(frozen=True)
+class SiteDescription:
+    """One random quantity of a model.
+
+    Attributes:
+        name: The name of its site.
+        distribution: The distribution, written out with the names of its parents.
+        kind: The name of the distribution alone.
+        shape: The shape of one value.
+        plates: The plates that it lies in, outermost first.
+        parents: The sites that its distribution depends on.
+        support: Where its values lie.
+        observed: Whether data are given.
+        likelihood: Whether it comes from the forward method rather than from a prior.
+        units: Of its values.
+        note: What else a person should know.
+    """
+
+    name: str
+    distribution: str
+    kind: str
+    shape: Shape
+    plates: tuple[str, ...]
+    parents: tuple[str, ...]
+    support: str
+    observed: bool = False
+    likelihood: bool = False
+    units: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class PlateDescription:
+    """A plate of a model, one of the graph or of the data."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """A model: its plates, outermost first, and its sites, parents first."""
+
+    name: str
+    layout: PlateLayout
+    plates: tuple[PlateDescription, ...]
+    sites: tuple[SiteDescription, ...]
