@@ -176,18 +176,18 @@ class _Signature:
         self.positional = tuple((p.name, p.default is p.empty) for p in parameters if p.kind in positional)
         self.takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
 
-    def requests(self, module: Module) -> tuple[tuple[str, Param | None], ...]:
-        """The arguments that the graph fills: params of the module, and members of its linked children (None)."""
+    def requests(self, module: Module) -> tuple[tuple[str, Param | None, Module | None], ...]:
+        """The arguments that the graph fills, each with the param, or the linked child whose members it stands for."""
         remembered = module.structure.requests
-        known: tuple[tuple[str, Param | None], ...] | None = remembered.get(self)
+        known: tuple[tuple[str, Param | None, Module | None], ...] | None = remembered.get(self)
         if known is None:
-            found: list[tuple[str, Param | None]] = []
+            found: list[tuple[str, Param | None, Module | None]] = []
             for name in self.names:
                 child = module.children.get(name)
                 if child is not None and is_param(child):
-                    found.append((name, cast("Param", child)))
-                elif _plate_key(module, name) is not None:
-                    found.append((name, None))
+                    found.append((name, cast("Param", child), None))
+                elif (key := _plate_key(module, name)) is not None:
+                    found.append((name, None, cast("Module", module.children[key])))
             known = remembered[self] = tuple(found)
         return known
 
@@ -213,7 +213,7 @@ class _Signature:
 
     def _most_without_params(self, module: Module, keywords: Iterable[str]) -> float:
         """How many positional arguments a call can have that is given no params."""
-        filled = {name for name, _ in self.requests(module)}.union(keywords)
+        filled = {name for name, _, _ in self.requests(module)}.union(keywords)
         if module.structure.dynamic_params:
             return sum(required for name, required in self.positional if name not in filled)
         return float("inf") if self.takes_any else self._reachable(filled)
@@ -244,11 +244,11 @@ class _Signature:
     def _call(self, module: Module, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         filled: dict[str, Any] = {}
         members: Members | None = None
-        for name, param in self.requests(module):
+        for name, param, child in self.requests(module):
             if param is not None:
                 filled[name] = _require(evaluation, param)
-            elif name not in kwargs:
-                filled[name], members = _members(module, evaluation, name, members)
+            elif child is not None and name not in kwargs:
+                filled[name], members = _members(child, evaluation, name, members)
         if members is None:
             return self.method(module, *args, **filled, **kwargs)
         try:
@@ -277,12 +277,11 @@ def _plate_key(module: Module, name: str) -> str | None:
     return None
 
 
-def _members(module: Module, evaluation: Evaluation, name: str, known: Members | None) -> tuple[list[Any], Members]:
+def _members(child: Module, evaluation: Evaluation, name: str, known: Members | None) -> tuple[list[Any], Members]:
     """The values or the dims of the params of a linked child, in the order of its dynamic params.
 
     With several groups of params these are a list for each group, which is what a call of the child takes.
     """
-    child = cast("Module", module.children[cast("str", _plate_key(module, name))])
     if known is not None and known.plate.module is child:
         members = known  # the values were looked up for the other of {key}_params and {key}_dims
     else:

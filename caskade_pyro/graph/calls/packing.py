@@ -246,7 +246,11 @@ def as_value(param: Param, path: str, value: Any) -> Tensor:
     Raises:
         FillParamsError: It does not.
     """
+    template = param.declared_shape
     if isinstance(value, Tensor):
+        # The usual case first, since every call of every member comes here.
+        if value.is_floating_point() and template is not None and value.shape[value.ndim - len(template) :] == template:
+            return value
         tensor = value
     else:
         try:
@@ -254,7 +258,6 @@ def as_value(param: Param, path: str, value: Any) -> Tensor:
         except (TypeError, ValueError, RuntimeError) as error:
             raise ParamTypeError(f"Param {path}: {value!r} is no number, array or tensor ({error}).") from None
     tensor = as_inexact(param, tensor)
-    template = param.declared_shape
     if template is not None:
         split = tensor.ndim - len(template)
         if split < 0 or not fits(tuple(tensor.shape[split:]), template):

@@ -49,7 +49,7 @@ class ParamHolder(Finders, UnconstrainedValues):
     @property
     def dynamic_param_groups(self) -> tuple[int, ...]:
         """The groups of the dynamic params below."""
-        return tuple(sorted({param.group for param in self.dynamic_params}))
+        return self.structure.groups
 
     @property
     def dynamic(self) -> bool:

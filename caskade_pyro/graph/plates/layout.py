@@ -110,7 +110,7 @@ class PlateLayout:
                 return plate
         return None
 
-    @property
+    @cached_property
     def root_shape(self) -> Shape:
         """The batch dims of the root: how often the whole model is repeated."""
         return broadcast_shapes(*(placement.root_shape for placement in self.placements))

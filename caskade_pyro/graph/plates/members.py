@@ -86,6 +86,45 @@ def member_values(evaluation: Evaluation, child: Node, complete: bool = True) ->
         FillParamsError: A param has no value.
     """
     layout = evaluation.layout
+    key = ("members", child, evaluation.inside)
+    known: tuple[Plate, tuple[_Lie, ...]] | None = layout.remembered.get(key)
+    if known is None:
+        known = layout.remembered[key] = _look_at_members(evaluation, child)
+    plate, lies = known
+    values: dict[Param, Tensor] = {}
+    dims: dict[Param, int | None] = {}
+    for lie in lies:
+        value = evaluation.value(lie.param)
+        if value is None and not complete:
+            continue
+        if value is None:
+            raise FillParamsError(f"Param {layout.paths[lie.param]} has no value in this call.")
+        values[lie.param], dims[lie.param] = _along(lie, value, plate)
+    return Members(plate, values, dims)
+
+
+@dataclass(frozen=True)
+class _Lie:
+    """Where the members of a plate lie in the value of a param.
+
+    Attributes:
+        param: The param.
+        own: How many dims at the right are the param's own.
+        ahead: How many plates lie around it, from this one inwards.
+        index: The place of this plate among these; None if the param stands outside of it.
+        repeated: Whether the graph says that there is a value for each member.
+    """
+
+    param: Param
+    own: int
+    ahead: int
+    index: int | None
+    repeated: bool
+
+
+def _look_at_members(evaluation: Evaluation, child: Node) -> tuple[Plate, tuple[_Lie, ...]]:
+    """What the layout says of the params below a linked child, remembered by the layout."""
+    layout = evaluation.layout
     plate = layout.plate_of(child, evaluation.inside)
     if plate is None:
         raise PlateError(
@@ -94,32 +133,28 @@ def member_values(evaluation: Evaluation, child: Node, complete: bool = True) ->
         )
     below = child.structure.members
     constants = tuple(param for param in layout.constants(plate.name) if param in below)
-    values: dict[Param, Tensor] = {}
-    dims: dict[Param, int | None] = {}
+    lies = []
     for param in (*child.structure.dynamic_params, *constants):
-        value = evaluation.value(param)
-        if value is None and not complete:
-            continue
-        if value is None:
-            raise FillParamsError(f"Param {layout.paths[param]} has no value in this call.")
-        values[param], dims[param] = _along(evaluation, param, value, plate)
-    return Members(plate, values, dims)
+        placement = layout.placement(param)
+        ahead = remaining_chain(layout, evaluation.inside, param)
+        index = ahead.index(plate.name) if plate.name in ahead else None
+        repeated = plate.name in placement.plates and plate.size not in (None, 1)
+        lies.append(_Lie(param, len(placement.shape), len(ahead), index, repeated))
+    return plate, tuple(lies)
 
 
-def _along(evaluation: Evaluation, param: Param, value: Tensor, plate: Plate) -> tuple[Tensor, int | None]:
+def _along(lie: _Lie, value: Tensor, plate: Plate) -> tuple[Tensor, int | None]:
     """Find the dim of a value that counts the members of a plate.
 
     A dim of 1 that repeats nothing is taken away; a value without dims of a param that is repeated is repeated.
     """
-    ahead = remaining_chain(evaluation.layout, evaluation.inside, param)
-    if plate.name not in ahead:
+    if lie.index is None:
         return value, None
-    placement = evaluation.layout.placement(param)
-    batch_dims = value.ndim - len(placement.shape)
-    dim = max(0, batch_dims - len(ahead)) + ahead.index(plate.name)
+    batch_dims = value.ndim - lie.own
+    dim = max(0, batch_dims - lie.ahead) + lie.index
     if dim >= batch_dims:
-        if plate.name in placement.plates and plate.size not in (None, 1):
-            return value.expand(plate.size, *value.shape), 0
+        if lie.repeated:
+            return value.expand(cast("int", plate.size), *value.shape), 0
         return value, None
     if value.shape[dim] == 1 and plate.size not in (None, 1):
         return value.squeeze(dim), None
@@ -131,6 +166,8 @@ def check_constants(module: Node, around: Evaluation, inside: tuple[str, ...], g
     below = module.structure.members
     for plate in inside[len(around.inside) :]:
         constants = around.layout.constants(plate)
+        if not constants:
+            continue
         missing = [param for param in constants if param in below and param not in given]
         if missing:
             names = ", ".join(around.layout.paths[param] for param in missing)
