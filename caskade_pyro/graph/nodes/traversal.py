@@ -22,8 +22,10 @@ def topological_order(root: Node) -> tuple[Node, ...]:
         for child in children:
             if child not in visited:
                 visited.add(child)
-                stack.append((child, _backwards(child)))
-                break
+                if child.children:
+                    stack.append((child, _backwards(child)))
+                    break
+                finished.append(child)
         else:
             finished.append(node)
             stack.pop()
