@@ -3,49 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, cast
-from warnings import warn
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import ActiveStateError, GraphError, InvalidValueWarning, ParamConfigurationError, ParamTypeError
+from ...errors import ActiveStateError, GraphError, ParamConfigurationError, ParamTypeError
 from ..calls.ambient import override_of
-from ..calls.evaluation import active_evaluation, functorch_level, outside_of_calls
+from ..calls.evaluation import active_evaluation, outside_of_calls
+from .bounded import Bounded
 from .node import Node
 from .paths import node_path
+from .pointing import Pointer, Pointing, as_nodes
 from .prior import Prior, as_prior
 from .prior_shape import shape_of_prior
-from .shapes import Shape, Template, as_shape, broadcast_shapes, fits, show
-from .valid import constrained, outside, unconstrained
+from .role import Role
+from .shapes import Shape, Template, as_shape, holds, show
 
 __all__ = ["Param", "Role"]
-
-
-class Role(Enum):
-    """Where a param's value comes from."""
-
-    STATIC = "static"
-    DYNAMIC = "dynamic"
-    POINTER = "pointer"
 
 
 class _Keep(Enum):
     VALUE = "keep the current value"
 
 
-@dataclass(frozen=True)
-class _Pointer:
-    """What a pointer points to, and the keys of the links that were made for it."""
-
-    target: Param | Callable[[Param], Any]
-    keys: tuple[str, ...] = ()
-
-
-class Param(Node):
+class Param(Bounded, Pointing):
     """A param of a simulator.
 
     It is *static* (a fixed value; with None, a *live* param that the simulator sets itself while it runs), *dynamic* (an
@@ -103,7 +87,7 @@ class Param(Node):
         super().__init__(name, link=link, description=description)
         self._role = Role.DYNAMIC if dynamic or (dynamic is None and value is None) else Role.STATIC
         self._stored: Tensor | None = None
-        self._pointer: _Pointer | None = None
+        self._pointer: Pointer | None = None
         self._shape: Template | None = None if shape is None else as_shape(shape, f"shape of param {name!r}")
         self._batch_shape: Shape | None = None
         self._dtype = dtype
@@ -201,8 +185,8 @@ class Param(Node):
         self._refuse_while_active("point", self.name)
         if not isinstance(value, Param) and not callable(value):
             raise ParamTypeError(f"Param {node_path(self)} can point to a param or a function, not to {value!r}.")
-        wanted: list[Node] = [value] if isinstance(value, Param) else _as_nodes(getattr(value, "params", ()))
-        wanted += _as_nodes(link)
+        wanted: list[Node] = [value] if isinstance(value, Param) else as_nodes(getattr(value, "params", ()))
+        wanted += as_nodes(link)
         former = self._pointer
         former_nodes = [self._children[key] for key in former.keys] if former else []
         self._unlink_target()
@@ -211,34 +195,8 @@ class Param(Node):
         except GraphError:
             self._link_targets(former_nodes)
             raise
-        self._role, self._pointer, self._stored = Role.POINTER, _Pointer(value, keys), None
+        self._role, self._pointer, self._stored = Role.POINTER, Pointer(value, keys), None
         self._invalidate()
-
-    def _link_targets(self, nodes: Iterable[Node]) -> tuple[str, ...]:
-        """Link what a pointer needs, all or nothing, each under its name or, where that is taken, a numbered one."""
-        keys: list[str] = []
-        try:
-            for node in nodes:
-                if node not in self._children.values():
-                    key = self._free_key(node.name)
-                    self._link(key, node)
-                    keys.append(key)
-        except GraphError:
-            for key in keys:
-                self._unlink(key)
-            raise
-        return tuple(keys)
-
-    def _free_key(self, name: str) -> str:
-        key, number = name, 2
-        while key in self._children or hasattr(self, key):
-            key, number = f"{name}_{number}", number + 1
-        return key
-
-    def _unlink_target(self) -> None:
-        for key in self._pointer.keys if self._pointer else ():
-            if key in self._children:
-                self._unlink(key)
 
     @property
     def target(self) -> Param | None:
@@ -253,7 +211,7 @@ class Param(Node):
         target = self._pointer.target
         if isinstance(target, Param):
             return target.value
-        value = target(self)
+        value = cast("Callable[[Param], Any]", target)(self)
         return value if value is None or isinstance(value, Tensor) else self._as_tensor(value, Role.DYNAMIC)
 
     def _pointer_value_outside(self) -> Tensor | None:
@@ -325,7 +283,7 @@ class Param(Node):
     def _accept(self, value: Any, role: Role) -> Tensor:
         """A value as a tensor, if it has the shape that this param declares."""
         tensor = self._as_tensor(value, role)
-        if self._shape is not None and not _holds(tuple(tensor.shape), self._shape, self._batch_shape):
+        if self._shape is not None and not holds(tuple(tensor.shape), self._shape, self._batch_shape):
             batch = "" if self._batch_shape is None else f" after the batch shape {show(self._batch_shape)}"
             raise ParamConfigurationError(
                 f"Param {node_path(self)}: the value has shape {show(tensor.shape)}, but the param's own shape is "
@@ -367,7 +325,7 @@ class Param(Node):
             raise ParamTypeError(f"Param {node_path(self)} is a pointer: its shape is that of what it points to.")
         template = None if shape is None else as_shape(shape, f"shape of param {node_path(self)}")
         stored = self._stored
-        if template is not None and stored is not None and not _holds(stored.shape, template, self._batch_shape):
+        if template is not None and stored is not None and not holds(stored.shape, template, self._batch_shape):
             raise ParamConfigurationError(
                 f"Param {node_path(self)}: the shape {show(template)} does not fit its value of shape {show(stored.shape)}."
             )
@@ -393,7 +351,7 @@ class Param(Node):
             raise ParamConfigurationError(f"The batch shape of param {node_path(self)} needs sizes, not {show(sizes)}.")
         batch = cast("Shape | None", sizes)
         stored, own = self._stored, self._shape
-        if batch is not None and stored is not None and own is not None and not _holds(stored.shape, own, batch):
+        if batch is not None and stored is not None and own is not None and not holds(stored.shape, own, batch):
             raise ParamConfigurationError(
                 f"Param {node_path(self)}: the batch shape {show(batch)} does not fit its value of shape "
                 f"{show(stored.shape)}, own shape {show(own)}."
@@ -444,132 +402,11 @@ class Param(Node):
         value = self._stored
         return self._device if self._device is not None or value is None else value.device
 
-    @property
-    def cyclic(self) -> bool:
-        """Whether the valid range is a circle."""
-        return self._cyclic
-
-    @cyclic.setter
-    def cyclic(self, cyclic: bool) -> None:
-        self._set_bounds(self._valid, cyclic)
-
-    @property
-    def valid(self) -> tuple[Tensor | None, Tensor | None]:
-        """The bounds ``(low, high)``, None where there is none."""
-        return self._valid
-
-    @valid.setter
-    def valid(self, valid: tuple[Any, Any] | None) -> None:
-        self._set_bounds(valid, self._cyclic)
-
-    def _set_bounds(self, valid: tuple[Any, Any] | None, cyclic: bool) -> None:
-        self._refuse_while_active("bound", self.name)
-        low, high = (None, None) if valid is None else self._as_bounds(valid)
-        if cyclic and (low is None or high is None):
-            raise ParamConfigurationError(
-                f"Param {node_path(self)} is cyclic: it needs valid=(low, high), the circle's ends."
-            )
-        if low is not None and high is not None and bool((low >= high).any()):
-            raise ParamConfigurationError(f"Param {node_path(self)}: valid=({low}, {high}) must be low < high.")
-        self._valid, self._cyclic = (low, high), bool(cyclic)
-        self._invalidate()
-        self.is_valid()
-
-    def _as_bounds(self, valid: tuple[Any, Any]) -> tuple[Tensor | None, Tensor | None]:
-        if not isinstance(valid, tuple) or len(valid) != 2:
-            raise ParamConfigurationError(f"Param {node_path(self)}: valid must be a tuple (low, high), not {valid!r}.")
-        low, high = (None if bound is None else self._as_tensor(bound, Role.DYNAMIC) for bound in valid)
-        return low, high
-
-    def is_valid(self, value: Any = None) -> bool:
-        """Whether a value, by default the present one, lies within the bounds; warns if it does not."""
-        value = self._stored if value is None else self._as_tensor(value, self._role)
-        if value is None or self._cyclic or self.pointer:
-            return True
-        low, high = self._valid
-        inside = (low is None or bool((value >= low).all())) and (high is None or bool((value <= high).all()))
-        if not inside:
-            warn(
-                InvalidValueWarning(
-                    f"Param {node_path(self)}: the value {value.tolist()} lies outside of its valid range "
-                    f"({'-inf' if low is None else low.tolist()}, {'inf' if high is None else high.tolist()})."
-                ),
-                stacklevel=2,
-            )
-        return inside
-
-    def to_valid(self, value: Any) -> Tensor:
-        """Map values from between the bounds to the real line; a cyclic param's onto the circle.
-
-        Args:
-            value: Values of this param, with any dims in front.
-
-        Returns:
-            Unconstrained values of the same shape; `from_valid` is the exact inverse.
-
-        Raises:
-            ParamConfigurationError: A value lies on or outside of a bound. Under ``torch.vmap`` and ``torch.compile``, which
-                cannot look at values, it becomes infinite or NaN instead.
-
-        Example:
-            >>> import caskade_pyro as ck
-            >>> ck.Param("q", 0.5, valid=(0.0, 1.0)).to_valid(0.75)
-            tensor(1.0986)
-        """
-        value = self._as_tensor(value, Role.DYNAMIC)
-        if (
-            not self._cyclic
-            and functorch_level() == 0
-            and not torch.compiler.is_compiling()
-            and outside(value, self._valid)
-        ):
-            low, high = self._valid
-            raise ParamConfigurationError(
-                f"Param {node_path(self)}: {value.tolist()} has no unconstrained form, for it lies not inside the "
-                f"bounds ({'-inf' if low is None else low.tolist()}, {'inf' if high is None else high.tolist()}) but on or "
-                "beyond one of them. Move the value inside, or the bounds out."
-            )
-        return unconstrained(value, self._valid, self._cyclic)
-
-    def from_valid(self, value: Any) -> Tensor:
-        """Map any real values to values between the bounds: the inverse of `to_valid`.
-
-        Args:
-            value: Unconstrained values, with any dims in front.
-
-        Returns:
-            Values of the same shape, strictly between the bounds; a cyclic param's wrapped onto the circle.
-
-        Example:
-            >>> import caskade_pyro as ck
-            >>> ck.Param("q", 0.5, valid=(0.0, 1.0)).from_valid(0.0)
-            tensor(0.5000)
-        """
-        return constrained(self._as_tensor(value, Role.DYNAMIC), self._valid, self._cyclic)
-
     def _to(self, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
         self._device = device if device is not None else self._device
         self._dtype = dtype if dtype is not None else self._dtype
         self._stored = None if self._stored is None else self._stored.to(device=device, dtype=dtype)
-        low, high = (None if bound is None else bound.to(device=device, dtype=dtype) for bound in self._valid)
-        self._valid = (low, high)
+        self._move_bounds(device, dtype)
 
     def __repr__(self) -> str:
         return self.name
-
-
-def _holds(value: Shape, template: Template, batch_shape: Shape | None) -> bool:
-    """Whether a value's shape is a batch shape followed by the template."""
-    split = len(value) - len(template)
-    if split < 0 or not fits(value[split:], template):
-        return False
-    if batch_shape is None or split == 0:
-        return True
-    try:
-        return broadcast_shapes(value[:split], batch_shape) == batch_shape
-    except ValueError:
-        return False
-
-
-def _as_nodes(link: Node | Iterable[Node]) -> list[Node]:
-    return [link] if isinstance(link, Node) else list(link)

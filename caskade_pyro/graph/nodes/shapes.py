@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ...errors import ParamConfigurationError
 
-__all__ = ["Shape", "Template", "as_shape", "broadcast_shapes", "fits", "show"]
+__all__ = ["Shape", "Template", "as_shape", "broadcast_shapes", "fits", "holds", "show"]
 
 Shape = tuple[int, ...]
 Template = tuple[int | None, ...]
@@ -50,3 +50,16 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
 def show(shape: Iterable[int | None]) -> str:
     """A shape as people write it."""
     return str(tuple(shape))
+
+
+def holds(value: Shape, template: Template, batch_shape: Shape | None) -> bool:
+    """Whether a value's shape is a batch shape followed by the template."""
+    split = len(value) - len(template)
+    if split < 0 or not fits(value[split:], template):
+        return False
+    if batch_shape is None or split == 0:
+        return True
+    try:
+        return broadcast_shapes(value[:split], batch_shape) == batch_shape
+    except ValueError:
+        return False
