@@ -16,7 +16,8 @@ from typing import Any, SupportsIndex
 from ...errors import CollectionError, GraphError
 from ..calls.evaluation import current_evaluation
 from .collection_base import NodeCollection, numbered
-from .node import Node, check_name
+from .names import check_name
+from .node import Node
 
 __all__ = ["NodeCollection", "NodeDict", "NodeList", "NodeTuple", "as_collection"]
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import keyword
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from os import PathLike
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, SupportsIndex
@@ -16,13 +14,14 @@ from ...errors import (
     CaskadeException,
     GraphError,
     LinkToAttributeError,
-    NodeConfigurationError,
     NotLinkedError,
 )
 from ..calls.evaluation import is_active
 from ..views import drawing
 from ..views.printing import graph_html, graph_text
 from . import copying
+from .declaration import PlateDeclaration, declare_plate
+from .names import check_name
 from .structure import Structure
 from .traversal import mark_stale, reaches, topological_order
 
@@ -30,15 +29,7 @@ if TYPE_CHECKING:
     import graphviz
     import h5py
 
-__all__ = ["Node", "PlateDeclaration"]
-
-
-@dataclass(frozen=True)
-class PlateDeclaration:
-    """What a hierarchical link says of its plate: its size and the names of its members, where they are known."""
-
-    size: int | None = None
-    members: tuple[str, ...] | None = None
+__all__ = ["Node"]
 
 
 class Node:
@@ -183,7 +174,10 @@ class Node:
             8
         """
         self._refuse_while_active("link", key)
-        declaration = _declare_plate(self, key, child, size, members)
+        where = f"hierarchical_link({key!r}) of {self!r}"
+        if not isinstance(child, Node):
+            raise GraphError(f"{where}: the child must be a Module, not a {type(child).__name__}.")
+        declaration = declare_plate(where, size, members)
         if self._children.get(key) is child and key not in self._plates:
             raise GraphError(
                 f"{child!r} is already linked to {self!r} under {key!r} without a plate; unlink({key!r}) first."
@@ -408,30 +402,3 @@ class Node:
 def has_setter(owner: type, key: str) -> bool:
     """Whether setting an attribute is the business of a property."""
     return getattr(getattr(owner, key, None), "fset", None) is not None
-
-
-def _declare_plate(
-    parent: Node, key: str, child: Node, size: int | None, members: Sequence[str] | None
-) -> PlateDeclaration:
-    where = f"hierarchical_link({key!r}) of {parent!r}"
-    if not isinstance(child, Node):
-        raise GraphError(f"{where}: the child must be a Module, not a {type(child).__name__}.")
-    if isinstance(members, str):
-        raise NodeConfigurationError(f"{where}: members must be a list of names, not one string.")
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-        raise NodeConfigurationError(f"{where}: size must be a positive integer, not {size!r}.")
-    if members is not None:
-        if len(set(members)) != len(members):
-            raise NodeConfigurationError(f"{where}: the names of members must differ from each other.")
-        if size is not None and size != len(members):
-            raise NodeConfigurationError(f"{where}: size is {size}, but there are {len(members)} names of members.")
-        size = len(members)
-    return PlateDeclaration(size, None if members is None else tuple(members))
-
-
-def check_name(name: str, role: str) -> None:
-    """Refuse a name that cannot be an attribute."""
-    if not isinstance(name, str):
-        raise NodeConfigurationError(f"The {role} must be a string, not {name!r}.")
-    if not name.isidentifier() or keyword.iskeyword(name):
-        raise NodeConfigurationError(f"The {role} must be a Python identifier, not {name!r}.")

@@ -13,12 +13,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from ...errors import PlateError
+from ..nodes.declaration import PlateDeclaration
 from ..nodes.shapes import Shape, broadcast_shapes, show
 from ..nodes.structure import is_param
 from ..nodes.traversal import topological_order
 
 if TYPE_CHECKING:
-    from ..nodes.node import Node, PlateDeclaration
+    from ..nodes.node import Node
     from ..nodes.param import Param
 
 __all__ = ["Placement", "Plate", "PlateLayout", "online_nodes", "plate_layout"]
@@ -259,8 +260,6 @@ def _shorter(former: _Route | None, new: _Route) -> _Route:
 
 
 def _declaration(parent: Node, key: str) -> PlateDeclaration:
-    from ..nodes.node import PlateDeclaration
-
     declarations = getattr(parent, "plate_declarations", None) or {}
     return declarations.get(key) or PlateDeclaration()
 
