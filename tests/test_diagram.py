@@ -452,7 +452,7 @@ def test_nodes_of_a_model():
     assert nodes["mean"].lines == ("mean", "~ Normal(0, 5)")
     assert nodes["leaves.effect"].lines == ("effect [m]", "~ Normal(mean, scatter)")
     assert nodes["leaves.effect"].tooltip.startswith("leaves.effect\n")
-    assert nodes["obs"].lines == ("obs", "~ Normal")
+    assert nodes["obs"].lines == ("obs", "~ Normal(effect, 1)")
     assert [node.kind for node in nodes.values()] == [NodeKind.LATENT] * 3 + [NodeKind.OBSERVED]
     unseen = ck.PyroModel(OnePlate().predict, dims={"obs": ("leaves",)}).bind()
     assert unseen.diagram().specification.nodes[-1].kind is NodeKind.PREDICTED

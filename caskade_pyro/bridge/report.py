@@ -46,7 +46,6 @@ def _latent(site: Site, plan: Plan, decision: Decision) -> SiteDescription:
     return SiteDescription(
         name=site.name,
         distribution=str(site.source.prior),
-        kind=_kind(site.template),
         shape=placement.shape,
         plates=placement.plates,
         parents=tuple(plan.layout.paths[parent] for parent in site.source.parents),
@@ -60,7 +59,6 @@ def _observation(observation: Observation, plan: Plan) -> SiteDescription:
     return SiteDescription(
         name=observation.name,
         distribution=observation.text,
-        kind=_kind(observation.distribution),
         shape=observation.event_shape,
         plates=observation.dims,
         parents=tuple(plan.layout.paths[parent] for parent in observation.parents),
@@ -68,12 +66,6 @@ def _observation(observation: Observation, plan: Plan) -> SiteDescription:
         observed=observation.observed,
         likelihood=True,
     )
-
-
-def _kind(distribution: Any) -> str:
-    while type(distribution).__name__ in ("Independent", "ExpandedDistribution", "MaskedDistribution"):
-        distribution = distribution.base_dist
-    return type(distribution).__name__
 
 
 def _support(support: Any) -> str:

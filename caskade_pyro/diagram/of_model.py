@@ -51,8 +51,7 @@ def _drawn(site: SiteDescription) -> DiagramNode:
     kind = NodeKind.LATENT
     if site.likelihood:
         kind = NodeKind.OBSERVED if site.observed else NodeKind.PREDICTED
-    # The arguments of a likelihood are numbers that one draw from the prior happened to give: they say nothing.
-    distribution = f"~ {site.kind}" if site.likelihood else f"~ {site.distribution}"
+    distribution = f"~ {site.distribution}"
     name = _short_name(site)
     lines = [f"{name} [{site.units}]" if site.units else name, *_wrapped(distribution)]
     lines += [f"shape {show(site.shape)}"] if site.shape else []

@@ -138,7 +138,7 @@ def _look_at_members(evaluation: Evaluation, child: Node) -> tuple[Plate, tuple[
         placement = layout.placement(param)
         ahead = remaining_chain(layout, evaluation.inside, param)
         index = ahead.index(plate.name) if plate.name in ahead else None
-        repeated = plate.name in placement.plates and plate.size not in (None, 1)
+        repeated = plate.name in placement.plates
         lies.append(_Lie(param, len(placement.shape), len(ahead), index, repeated))
     return plate, tuple(lies)
 

@@ -17,7 +17,6 @@ class SiteDescription:
     Attributes:
         name: The name of its site.
         distribution: The distribution, written out with the names of its parents.
-        kind: The name of the distribution alone.
         shape: The shape of one value.
         plates: The plates that it lies in, outermost first.
         parents: The sites that its distribution depends on.
@@ -30,7 +29,6 @@ class SiteDescription:
 
     name: str
     distribution: str
-    kind: str
     shape: Shape
     plates: tuple[str, ...]
     parents: tuple[str, ...]
