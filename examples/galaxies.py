@@ -149,7 +149,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("demo_output"), help="the folder for the results")
     parser.add_argument("--galaxies", type=int, default=32, help="how many galaxies to fit, at most 58 (32)")
-    parser.add_argument("--draws", type=int, default=1000, help="draws of each of the four chains (1000)")
+    parser.add_argument("--draws", type=int, default=700, help="draws of each of the four chains (700)")
     parser.add_argument("--tune", type=int, default=200, help="steps of warm-up of each chain (200)")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()

@@ -135,7 +135,9 @@ def plans(draw, most_modules: int = 6, groups: bool = False, depth: int = 3) -> 
         free = [key for key in ("group", "crew") if key not in parent.plates]
         if free and len(parent.chain) < depth and draw(st.booleans()):
             size = draw(st.integers(1, 3))
-            plate = PlatePlan(size, size == 1 or draw(st.booleans()), draw(st.booleans()), draw(st.sampled_from([None, 1, 2])))
+            plate = PlatePlan(
+                size, size == 1 or draw(st.booleans()), draw(st.booleans()), draw(st.sampled_from([None, 1, 2]))
+            )
             module = ModulePlan(index, (*parent.chain, plate), (*parent.path, free[0]))
             parent.plates[free[0]] = plate, module
         else:
@@ -148,7 +150,9 @@ def plans(draw, most_modules: int = 6, groups: bool = False, depth: int = 3) -> 
     _draw_pointers(draw, modules)
     for module in modules:
         for plate, member in module.plates.values():
-            constants = [p for m in member.below() for p in m.params.values() if p.role == "static" and plate in p.chain]
+            constants = [
+                p for m in member.below() for p in m.params.values() if p.role == "static" and plate in p.chain
+            ]
             plate.by_hand = not any(repeated(p, plate) for p in constants) and draw(st.booleans())
             plate.by_hand &= member.params["a"].role == "dynamic"
     return Plan(modules)
@@ -215,7 +219,9 @@ def _draw_pointers(draw, modules: list[ModulePlan]) -> None:
                 targets.append(root_live)
             if not targets:
                 continue
-            param.targets = draw(st.lists(st.sampled_from(targets), min_size=1, max_size=1 if param.direct else 2, unique=True))
+            param.targets = draw(
+                st.lists(st.sampled_from(targets), min_size=1, max_size=1 if param.direct else 2, unique=True)
+            )
             param.follows_live = any(target.follows_live for target in param.targets)
             module.params[key] = param
             known.append(param)
@@ -231,7 +237,10 @@ def _draw_pointers(draw, modules: list[ModulePlan]) -> None:
 
 def repeated(param: ParamPlan, plate: PlatePlan) -> bool:
     """Whether a param has a value for each member of a plate."""
-    return dict(zip(param.chain, param.dims, strict=False)).get(plate, 1) == plate.size and plate in param.chain[: len(param.dims)]
+    return (
+        dict(zip(param.chain, param.dims, strict=False)).get(plate, 1) == plate.size
+        and plate in param.chain[: len(param.dims)]
+    )
 
 
 # Graphs

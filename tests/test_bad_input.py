@@ -333,3 +333,56 @@ def test_priors_are_checked_though_validation_is_off(unchanged):
             model(wrong).bind(*axes(), obs=stamps())
     finally:
         torch.distributions.Distribution.set_default_validate_args(True)
+
+
+class Level(ck.Module):
+    """A level with a prior, and a fixed scale whose value happens to be that of a number in the forward method."""
+
+    def __init__(self, prior):
+        super().__init__()
+        self.level = ck.Param("level", prior=prior)
+        self.unit = ck.Param("unit", 1.0)
+
+    @ck.forward
+    def as_mean(self, level, unit):
+        return dist.Normal(level * unit, 1.0)
+
+    @ck.forward
+    def as_scale(self, level):
+        return dist.Normal(0.0, level)
+
+    def undecorated(self, level):
+        return dist.Normal(level, 1.0)
+
+
+def test_a_method_without_the_decorator():
+    """A method that is no forward method is told apart from one."""
+    with pytest.raises(ck.ModelError, match=r"Level\.undecorated is no forward method: decorate it with @ck\.forward"):
+        ck.PyroModel(Level(dist.Normal(0.0, 1.0)).undecorated)
+
+
+def test_priors_that_leave_the_range_of_the_simulator():
+    """What fails for draws from the priors shows these draws."""
+    with pytest.raises(
+        ck.ModelError, match=r"Level\.as_scale fails for params drawn from their priors \(.*level = -50"
+    ):
+        ck.PyroModel(Level(dist.Normal(-50.0, 1e-3)).as_scale).bind(obs=torch.zeros(3))
+
+
+@pytest.mark.parametrize("run", [ck.sample, ck.fit])
+def test_nothing_to_sample_and_discrete_latents(run):
+    """Models without latents, and with discrete ones, are refused by name before anything starts."""
+    discrete = ck.PyroModel(Level(dist.Poisson(3.0)).as_mean).bind(obs=torch.zeros(3))
+    with pytest.raises(ck.SamplingError, match=r"cannot sample the discrete level\."):
+        run(discrete, progress=False)
+    fixed = Level(dist.Normal(0.0, 1.0))
+    bound = ck.PyroModel(fixed.as_mean).bind(obs=torch.zeros(3))
+    fixed.level.to_static(1.0)
+    with pytest.raises(ck.SamplingError, match=r"nothing to sample.*to_dynamic"):
+        run(bound, progress=False)
+
+
+def test_the_report_names_params_where_they_enter_and_numbers_where_they_are():
+    """A number that equals the value of a fixed param is written as a number."""
+    bound = ck.PyroModel(Level(dist.Normal(0.0, 1.0)).as_mean).bind(obs=torch.zeros(3))
+    assert bound.describe().sites[-1].distribution == "Normal(loc, 1)"

@@ -11,7 +11,6 @@ from torch.distributions import Distribution
 
 from ..errors import ModelError
 from ..graph.plates.distributions import arguments, parts
-from ..graph.plates.layout import PlateLayout
 from .simulate import Values
 
 __all__ = ["dependencies", "write_out"]
@@ -35,7 +34,7 @@ def _reached(tensors: Sequence[Tensor], tracked: Values) -> tuple[Any, ...]:
     return tuple(param for param, gradient in zip(params, gradients, strict=True) if gradient is not None)
 
 
-def write_out(distribution: Distribution, tracked: Values, layout: PlateLayout) -> str:
+def write_out(distribution: Distribution, tracked: Values) -> str:
     """A distribution as one would write it: arguments that are the value of a param by its name, numbers as they are."""
     while type(distribution).__name__ in ("Independent", "ExpandedDistribution"):
         distribution = distribution.base_dist  # type: ignore[attr-defined]
@@ -43,21 +42,17 @@ def write_out(distribution: Distribution, tracked: Values, layout: PlateLayout) 
         names, _ = arguments(distribution)
     except ModelError:
         return type(distribution).__name__
-    fixed = {p.param: p.param.value for p in layout.placements if p.param.static and p.param.value is not None}
-    shown = [_write_argument(name, getattr(distribution, name), tracked, fixed) for name in names]
+    shown = [_write_argument(name, getattr(distribution, name), tracked) for name in names]
     return f"{type(distribution).__name__}({', '.join(shown)})"
 
 
-def _write_argument(name: str, value: Tensor, tracked: Values, fixed: Values) -> str:
+def _write_argument(name: str, value: Tensor, tracked: Values) -> str:
     reached = _reached([value], tracked)
-    if len(reached) == 1 and _same(value, tracked[reached[0]].reshape(-1)[:1]):
-        return str(reached[0].name)
-    if reached:
-        return name
-    same = [param.name for param, known in fixed.items() if known.shape == value.shape and _same(value, known)]
-    if same:
-        return str(same[0])
-    return f"{value.reshape(-1)[0].item():.4g}" if _same(value, value.reshape(-1)[:1]) else name
+    if not reached:
+        return f"{value.reshape(-1)[0].item():.4g}" if _same(value, value.reshape(-1)[:1]) else name
+    known = tracked[reached[0]]
+    one = known if known.shape == value.shape else known.reshape(-1)[:1]
+    return str(reached[0].name) if len(reached) == 1 and _same(value, one) else name
 
 
 def _same(value: Tensor, known: Tensor) -> bool:

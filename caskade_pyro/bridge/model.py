@@ -9,7 +9,7 @@ import pyro
 from pyro import poutine
 from torch import Tensor
 
-from ..errors import ModelError, ObservationError
+from ..errors import ModelError, ObservationError, SamplingError
 from ..graph.nodes.node import Node
 from ..graph.plates.layout import plate_layout
 from ..graph.views.description import ModelDescription
@@ -241,6 +241,24 @@ class BoundModel:
     def decisions(self, choice: NonCentered = "auto") -> dict[str, Decision]:
         """Which sites are sampled non-centred, and why."""
         return decide(self.plan, choice)
+
+    def check_continuous(self) -> None:
+        """Check that samplers that follow gradients can take the model.
+
+        Raises:
+            SamplingError: It has no latent sites, or discrete ones.
+        """
+        sites = self.plan.sites
+        if not sites:
+            raise SamplingError(
+                f"{self!r} has nothing to sample: none of its params is dynamic. Free some with to_dynamic()."
+            )
+        discrete = [site.name for site in sites if getattr(site.template.support, "is_discrete", False)]
+        if discrete:
+            raise SamplingError(
+                f"NUTS and variational fits follow gradients and cannot sample the discrete {', '.join(discrete)}. Sum them out "
+                "in the likelihood, or fix them with to_static(value)."
+            )
 
     def describe(self) -> ModelDescription:
         """The model in plain data."""

@@ -226,14 +226,15 @@ def _look_at_prediction(
     layout: PlateLayout, call: Call, values: Values, sites: Sequence[str]
 ) -> tuple[Observation, ...]:
     """Run the simulator once and find out what it predicts, from which params."""
-    tracked = {
-        param: value.detach().clone().requires_grad_(value.is_floating_point()) for param, value in values.items()
+    tracked = {param: _tracked(value) for param, value in values.items()}
+    fixed = {
+        p.param: _tracked(p.param.value) for p in layout.placements if p.param.static and p.param.value is not None
     }
     with torch.enable_grad():
-        prediction = simulate(layout, call.method, call.args, call.kwargs, tracked)
+        prediction = _try_out(layout, call, {**fixed, **tracked})
         predicted = as_distributions(prediction, call.likelihood, call.method.__qualname__)
         parents = {name: dependencies(one, tracked) for name, one in predicted.items()}
-        texts = {name: write_out(one, tracked, layout) for name, one in predicted.items()}
+        texts = {name: write_out(one, {**fixed, **tracked}) for name, one in predicted.items()}
     _check_observation_names(predicted, call, sites, layout)
     replicates = len(layout.root_shape)
     found = []
@@ -247,6 +248,29 @@ def _look_at_prediction(
         found.append(Observation(name, names, sizes, event, shown, texts[name], parents[name], data is not None))
     _check_data_plates(found)
     return tuple(found)
+
+
+def _tracked(value: Tensor) -> Tensor:
+    """A copy whose derivatives tell where it goes."""
+    return value.detach().clone().requires_grad_(value.is_floating_point())
+
+
+def _try_out(layout: PlateLayout, call: Call, values: Values) -> Any:
+    """Run the simulator on draws from the priors.
+
+    Raises:
+        ModelError: The distribution of the data cannot be built there.
+    """
+    try:
+        return simulate(layout, call.method, call.args, call.kwargs, values)
+    except ValueError as error:
+        if not str(error).startswith("Expected parameter"):
+            raise
+        drawn = ", ".join(f"{layout.paths[p]} = {v.reshape(-1)[0].item():.4g}" for p, v in values.items() if v.numel())
+        raise ModelError(
+            f"{call.method.__qualname__} fails for params drawn from their priors ({drawn}): {str(error).splitlines()[0]} "
+            "Do the priors leave the range that the simulator can take?"
+        ) from error
 
 
 def _detached(distribution: Any) -> Any:

@@ -33,6 +33,8 @@ def owner(method: Callable[..., Any]) -> Any:
             f"A model is made of a bound forward method, such as survey.stamps; got {method!r}."
             + (" Give the method, not the module." if hasattr(method, "dynamic_params") else "")
         )
+    if not hasattr(method, "__wrapped__"):
+        raise ModelError(f"{method.__qualname__} is no forward method: decorate it with @ck.forward.")
     return module
 
 

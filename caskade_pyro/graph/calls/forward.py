@@ -16,7 +16,7 @@ from ..plates.members import Members, check_constants, check_entry, member_value
 from .ambient import overrides_below, takes_unconstrained
 from .compiling import read_graph
 from .evaluation import Evaluation, active_evaluation, current_evaluation, current_root, functorch_level
-from .packing import as_value, unpack
+from .packing import as_value, remaining_chain, unpack
 
 if TYPE_CHECKING:
     from ..nodes.module import Module
@@ -106,7 +106,8 @@ def open_evaluation(module: ParamHolder, params: Any) -> Evaluation:
         layout = module.structure.layout
         inside: tuple[str, ...] = ()
     else:
-        layout, inside = around.layout, around.layout.chains[module]
+        layout = around.layout
+        inside = (*around.inside, *remaining_chain(layout, around.inside, module))
     values = given_values(module, layout, inside, params)
     if around is None:
         values.update(overrides_below(module))

@@ -86,13 +86,9 @@ class Slots(tuple[Slot, ...]):
         return made
 
 
-def remaining_chain(layout: PlateLayout, inside: tuple[str, ...], param: Param) -> tuple[str, ...]:
-    """The plates around a param that are still ahead for an evaluation inside of some plates."""
-    chain = layout.chains[param]
-    common = 0
-    while common < min(len(chain), len(inside)) and chain[common] == inside[common]:
-        common += 1
-    return chain[common:]
+def remaining_chain(layout: PlateLayout, inside: tuple[str, ...], node: Node) -> tuple[str, ...]:
+    """The plates around a node that are still ahead for an evaluation inside of some plates."""
+    return tuple(plate for plate in layout.chains[node] if plate not in inside)
 
 
 def slots(layout: PlateLayout, node: Node, params: Sequence[Param], inside: tuple[str, ...]) -> Slots:

@@ -105,9 +105,10 @@ class PlateLayout:
         return self._by_param[param]
 
     def plate_of(self, child: Node, around: tuple[str, ...]) -> Plate | None:
-        """The plate that repeats a module, among those directly inside of the plates ``around``."""
+        """The plate that repeats a module, if it is the next one for who is inside of the plates ``around``."""
+        ahead = [name for name in self.chains[child] if name not in around]
         for plate in self.plates:
-            if plate.module is child and self.chains[child] == (*around, plate.name):
+            if plate.module is child and ahead == [plate.name]:
                 return plate
         return None
 
@@ -136,10 +137,10 @@ class PlateLayout:
     @cached_property
     def summaries(self) -> frozenset[Node]:
         """The pointers that stand outside of a plate and depend on params inside: they read all members at once."""
-        depth: dict[Node, int] = {}
+        reached: dict[Node, frozenset[str]] = {}
         for node in reversed(topological_order(self.root)):
-            depth[node] = max([len(self.chains[node]), *(depth[child] for child in node.children.values())])
-        return frozenset(node for node in depth if _is_pointer(node) and depth[node] > len(self.chains[node]))
+            reached[node] = frozenset(self.chains[node]).union(*(reached[child] for child in node.children.values()))
+        return frozenset(node for node in reached if _is_pointer(node) and reached[node].difference(self.chains[node]))
 
     @cached_property
     def _by_param(self) -> dict[Param, Placement]:

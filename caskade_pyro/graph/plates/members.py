@@ -225,16 +225,20 @@ def pointer_over_plates(evaluation: Evaluation, param: Param) -> Tensor | None:
     One outside of a plate that reads params inside sees all members, whoever asks; one inside of a plate that is asked
     for from outside is computed for each member.
     """
-    chain = evaluation.layout.chains.get(param, ())
-    if len(chain) < len(evaluation.inside) and param in evaluation.layout.summaries:
-        around = evaluation
-        while len(around.inside) > len(chain) and around.outer is not None:
-            around = around.outer
-        with around.scope({}) as scope:
-            return scope.value(param)
-    if len(chain) > len(evaluation.inside) and chain[: len(evaluation.inside)] == evaluation.inside:
+    layout = evaluation.layout
+    if remaining_chain(layout, evaluation.inside, param):
         return value_over_members(evaluation, param)
-    return param.follow()
+    around = evaluation
+    if param in layout.summaries:
+        # Out of the plates in which the pointer does not stand, as long as it stands in those that are left.
+        while around.outer is not None and not set(around.inside).issubset(layout.chains[param]):
+            if remaining_chain(layout, around.outer.inside, param):
+                break
+            around = around.outer
+    if around is evaluation:
+        return param.follow()
+    with around.scope({}) as scope:
+        return scope.value(param)
 
 
 def value_over_members(evaluation: Evaluation, param: Param, mapped: list[str] | None = None) -> Tensor | None:
