@@ -74,6 +74,10 @@ class ParamPlan:
     def name(self) -> str:
         return f"{self.key}{self.module.index}"
 
+    def reads(self) -> set[PlatePlan]:
+        """The plates of all params on which a pointer depends."""
+        return {plate for target in self.targets for plate in (*target.chain, *target.reads())}
+
 
 @dataclass(eq=False, repr=False)
 class ModulePlan:
@@ -206,13 +210,23 @@ def _draw_dims(draw, param: ParamPlan, full: bool) -> None:
 def _draw_pointers(draw, modules: list[ModulePlan]) -> None:
     root_live = modules[0].params.get("live")
     known = [p for m in modules for p in m.params.values() if p.role != "live" and 0 not in p.shape]
+    # Members of a plate in which it does not stand: what a pointer there reads of all of them is refused.
+    called_by_members = {
+        inner
+        for module in modules
+        for part in module.parts.values()
+        if part.chain != module.chain
+        for inner in part.below()
+        if inner.chain
+    }
     for module in modules:
         for key in ("q", "p"):
             kind = draw(st.sampled_from(["none", "direct", "function"]))
             if kind == "none":
                 continue
             param = ParamPlan(key, module, "pointer", direct=kind == "direct")
-            targets = [p for p in known if not (param.direct and not within(p.chain, module.chain))]
+            strict = param.direct or module in called_by_members
+            targets = [p for p in known if within(p.chain, module.chain) or (not strict and p.reads() <= {*p.chain})]
             if key == "q":
                 targets = [p for p in targets if not p.follows_live]
             elif root_live is not None:
@@ -236,11 +250,8 @@ def _draw_pointers(draw, modules: list[ModulePlan]) -> None:
 
 
 def repeated(param: ParamPlan, plate: PlatePlan) -> bool:
-    """Whether a param has a value for each member of a plate."""
-    return (
-        dict(zip(param.chain, param.dims, strict=False)).get(plate, 1) == plate.size
-        and plate in param.chain[: len(param.dims)]
-    )
+    """Whether a param may differ between the members of a plate."""
+    return dict(zip(param.chain, param.dims, strict=False)).get(plate, 1) != 1
 
 
 # Graphs
@@ -281,8 +292,9 @@ class Part(ck.Module):
     def total(self, x, a=None, b=None, c=None, q=None, s=None):
         out = torch.sin(x)
         self.tripwire.step()
-        for value in (a, b, c, q, s):
+        for key, value in zip(REQUESTED, (a, b, c, q, s), strict=True):
             if value is not None:
+                assert self[key].pointer or value.shape == self[key].shape
                 weight = weighed(value)
                 out = out * torch.cos(weight) + weight
         if "live" in self.children:

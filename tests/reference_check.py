@@ -23,10 +23,10 @@ def check(posterior, known, variables):
     Args:
         posterior: ArviZ data.
         known: By scalar of the reference, its mean, sd and Monte Carlo error.
-        variables: By name in the reference, the name of the site.
+        variables: By name in the reference, the name of the site, or a function of the posterior.
     """
     for name, site in variables.items():
-        draws = posterior.posterior[site]
+        draws = site(posterior.posterior) if callable(site) else posterior.posterior[site]
         flat = draws.values.reshape((*draws.shape[:2], -1))
         for index in range(flat.shape[2]):
             scalar = name if draws.ndim == 2 else f"{name}[{index + 1}]"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from bridged import PAIRS
 from pyro import poutine
-from pyro.infer.autoguide.initialization import init_to_sample
+from pyro.infer.autoguide.initialization import init_to_sample, init_to_uniform, init_to_value
 
 import caskade_pyro as ck
 from caskade_pyro.density import make_potential
@@ -78,3 +78,27 @@ def test_a_simulator_with_a_memory_is_not_traced():
     bound = ck.PyroModel(Forgetful().data).bind(obs=torch.tensor([0.3, -0.2]))
     pyro.set_rng_seed(0)
     assert "differs" in make_potential(bound, init_to_sample()).eager_because
+
+
+class Variance(ck.Module):
+    """Data whose variance has a prior that is hardly proper."""
+
+    def __init__(self):
+        super().__init__()
+        self.variance = ck.Param("variance", prior=dist.InverseGamma(1e-3, 1e-3))
+
+    @ck.forward
+    def data(self, variance):
+        return dist.Normal(0.0, variance.sqrt())
+
+
+@pytest.mark.filterwarnings("ignore:Encountered:UserWarning")  # of infinite log densities, which are the point here
+def test_another_start_is_tried_where_draws_from_the_priors_overflow():
+    """Where no median of draws has a finite density, the next way to start is tried; where none has, that is said."""
+    pyro.set_rng_seed(0)
+    bound = ck.PyroModel(Variance().data).bind(obs=torch.tensor([0.3, -0.2]))
+    overflowing = init_to_value(values={"variance": torch.tensor(torch.inf)})
+    potential = make_potential(bound, overflowing, init_to_uniform())
+    assert torch.isfinite(potential.function(potential.initial))
+    with pytest.raises(ck.SamplingError, match="No starting point has a finite log density"):
+        make_potential(bound, overflowing)

@@ -250,14 +250,12 @@ class BoundModel:
         """
         sites = self.plan.sites
         if not sites:
-            raise SamplingError(
-                f"{self!r} has nothing to sample: none of its params is dynamic. Free some with to_dynamic()."
-            )
+            raise SamplingError(f"{self!r} has nothing to sample: no param is dynamic. Free some with to_dynamic().")
         discrete = [site.name for site in sites if getattr(site.template.support, "is_discrete", False)]
         if discrete:
             raise SamplingError(
-                f"NUTS and variational fits follow gradients and cannot sample the discrete {', '.join(discrete)}. Sum them out "
-                "in the likelihood, or fix them with to_static(value)."
+                f"NUTS and variational fits follow gradients and cannot sample the discrete {', '.join(discrete)}. "
+                "Sum them out in the likelihood, or fix them with to_static(value)."
             )
 
     def describe(self) -> ModelDescription:

@@ -16,6 +16,8 @@ from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from ..errors import SamplingError
+
 __all__ = ["Potential", "make_potential"]
 
 Params = dict[str, Tensor]
@@ -38,17 +40,21 @@ class Potential:
     eager_because: str | None
 
 
-def make_potential(model: Callable[[], Any], init_strategy: Callable[..., Any]) -> Potential:
+def make_potential(model: Callable[[], Any], *init_strategies: Callable[..., Any]) -> Potential:
     """The potential energy of a model, traced where it can be.
 
     Args:
         model: A Pyro model of no arguments.
-        init_strategy: Pyro's way to choose the starting point.
+        init_strategies: Pyro's ways to choose the starting point; each is tried where the ones before it find no point of
+            finite density, as happens with priors that are hardly proper.
 
     Returns:
         The potential, which agrees with Pyro's at the starting point in value and gradient.
+
+    Raises:
+        SamplingError: No starting point has a finite density.
     """
-    initial, eager, transforms, _ = initialize_model(model, (), init_strategy=init_strategy)
+    initial, eager, transforms = _initialise(model, init_strategies)
     initial = {name: value.detach() for name, value in initial.items()}
     try:
         traced = _trace(eager, initial)
@@ -57,6 +63,23 @@ def make_potential(model: Callable[[], Any], init_strategy: Callable[..., Any]) 
         # make_fx raises these where the model branches on a value, or holds what has no tensor operations.
         reason = str(error).splitlines()[0]
     return Potential(eager if reason else traced, transforms, initial, reason)
+
+
+def _initialise(
+    model: Callable[[], Any], init_strategies: tuple[Callable[..., Any], ...]
+) -> tuple[Params, Callable[[Params], Tensor], dict[str, Any]]:
+    for strategy in init_strategies:
+        try:
+            initial, eager, transforms, _ = initialize_model(model, (), init_strategy=strategy)
+        except ValueError as error:
+            if "cannot find valid initial params" not in str(error):
+                raise
+        else:
+            return initial, eager, transforms
+    raise SamplingError(
+        "No starting point has a finite log density: the data are impossible under the params that the priors allow, or "
+        "the simulator returns NaN. Look at ck.prior_predictive(bound)."
+    )
 
 
 def _trace(eager: Callable[[Params], Tensor], initial: Params) -> Callable[[Params], Tensor]:

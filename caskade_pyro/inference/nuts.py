@@ -10,7 +10,7 @@ import numpy as np
 import pyro
 import torch
 from pyro.infer import NUTS
-from pyro.infer.autoguide.initialization import init_to_median, init_to_value
+from pyro.infer.autoguide.initialization import init_to_feasible, init_to_median, init_to_uniform, init_to_value
 from pyro.infer.mcmc.adaptation import BlockMassMatrix
 from torch import Tensor
 
@@ -115,9 +115,9 @@ def run_chain(
 def _make_kernel(bound: BoundModel, settings: ChainSettings) -> tuple[NUTS, str | None]:
     draws = None if settings.start is None else settings.start.draw_sampled(200)
     first = None if draws is None else {name: values[0] for name, values in draws.items()}
+    starts = [init_to_median(num_samples=10), init_to_uniform(), init_to_feasible()]
     potential = make_potential(
-        bound.noncentered(settings.noncentered),
-        init_to_median(num_samples=10) if first is None else init_to_value(values=first),
+        bound.noncentered(settings.noncentered), *(starts if first is None else [init_to_value(values=first), *starts])
     )
     kernel = NUTS(
         potential_fn=potential.function,

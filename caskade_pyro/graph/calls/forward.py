@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...errors import ActiveStateError, FillParamsError
 from ..nodes.structure import is_param
-from ..plates.members import Members, check_constants, check_entry, member_values
+from ..plates.members import Members, check_entry, enter_constants, member_values
 from .ambient import overrides_below, takes_unconstrained
 from .compiling import read_graph
 from .evaluation import Evaluation, active_evaluation, current_evaluation, current_root, functorch_level
@@ -114,7 +114,7 @@ def open_evaluation(module: ParamHolder, params: Any) -> Evaluation:
     else:
         if params is None:
             check_entry(module, around, inside)
-        check_constants(module, around, inside, values)
+        enter_constants(module, around, inside, values)
     return Evaluation(module, values, outer=around, inside=inside, layout=layout)
 
 
@@ -283,11 +283,8 @@ def _members(child: Module, evaluation: Evaluation, name: str, known: Members | 
 
     With several groups of params these are a list for each group, which is what a call of the child takes.
     """
-    if known is not None and known.plate.module is child:
-        members = known  # the values were looked up for the other of {key}_params and {key}_dims
-    else:
-        members = member_values(evaluation, child)
-        check_constants(child, evaluation, (*evaluation.inside, members.plate.name), members.values)
+    # The values may have been looked up already, for the other of {key}_params and {key}_dims.
+    members = known if known is not None and known.plate.module is child else member_values(evaluation, child)
     params = child.structure.dynamic_params
     by_param = members.values if name.endswith("_params") else members.dims
     groups = child.dynamic_param_groups

@@ -61,7 +61,7 @@ class Module(ParamHolder):
                 raise NodeConfigurationError(
                     f"{type(self).__name__}.__init__ must call super().__init__() before it sets {key!r}."
                 )
-        elif isinstance(children.get(key), Param):
+        elif isinstance(children.get(key), Param) and (isinstance(value, Param) or not isinstance(value, Node)):
             if value is not children[key]:
                 children[key].value = value
             return

@@ -106,7 +106,7 @@ class PlateLayout:
 
     def plate_of(self, child: Node, around: tuple[str, ...]) -> Plate | None:
         """The plate that repeats a module, if it is the next one for who is inside of the plates ``around``."""
-        ahead = [name for name in self.chains[child] if name not in around]
+        ahead = [name for name in self.chains.get(child, ()) if name not in around]
         for plate in self.plates:
             if plate.module is child and ahead == [plate.name]:
                 return plate
@@ -130,17 +130,39 @@ class PlateLayout:
                     found[plate] = (*found.get(plate, ()), placement.param)
         return found
 
-    def fill(self) -> None:
-        """Work out now what is otherwise worked out when it is first asked for."""
-        _ = self.summaries, self._constants, self._by_param
+    def statics_with_dim(self, plate: str) -> tuple[Param, ...]:
+        """The static params whose values have a dim for a plate: its constants, and those with a dim of 1."""
+        return self._statics_with_dim.get(plate, ())
 
     @cached_property
-    def summaries(self) -> frozenset[Node]:
-        """The pointers that stand outside of a plate and depend on params inside: they read all members at once."""
+    def _statics_with_dim(self) -> dict[str, tuple[Param, ...]]:
+        found: dict[str, tuple[Param, ...]] = {}
+        for placement in self.placements:
+            if placement.param.static:
+                for plate, _ in zip(placement.chain, placement.plate_shape, strict=False):
+                    found[plate] = (*found.get(plate, ()), placement.param)
+        return found
+
+    def fill(self) -> None:
+        """Work out now what is otherwise worked out when it is first asked for."""
+        _ = self.summaries, self._constants, self._statics_with_dim, self._by_param
+
+    @cached_property
+    def summaries(self) -> dict[Node, frozenset[str]]:
+        """The pointers that use nodes in plates in which they do not stand, and these plates.
+
+        They read all members of them at once. What other pointers read in turn is the business of these.
+        """
+        found: dict[Node, frozenset[str]] = {}
         reached: dict[Node, frozenset[str]] = {}
         for node in reversed(topological_order(self.root)):
-            reached[node] = frozenset(self.chains[node]).union(*(reached[child] for child in node.children.values()))
-        return frozenset(node for node in reached if _is_pointer(node) and reached[node].difference(self.chains[node]))
+            own = frozenset(self.chains[node])
+            below = own.union(*(reached[child] for child in node.children.values()))
+            pointer = _is_pointer(node)
+            reached[node] = own if pointer else below
+            if pointer and below != own:
+                found[node] = below - own
+        return found
 
     @cached_property
     def _by_param(self) -> dict[Param, Placement]:

@@ -15,7 +15,7 @@ from ..calls.packing import remaining_chain
 from ..nodes.shapes import show
 from ..nodes.structure import is_param
 from .batching import over_members
-from .layout import Plate
+from .layout import Plate, PlateLayout
 
 if TYPE_CHECKING:
     from ..nodes.node import Node
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Members",
-    "check_constants",
     "check_entry",
+    "enter_constants",
     "map_members",
     "member_values",
     "pointer_over_plates",
@@ -132,15 +132,17 @@ def _look_at_members(evaluation: Evaluation, child: Node) -> tuple[Plate, tuple[
             "fewer plates."
         )
     below = child.structure.members
-    constants = tuple(param for param in layout.constants(plate.name) if param in below)
-    lies = []
-    for param in (*child.structure.dynamic_params, *constants):
-        placement = layout.placement(param)
-        ahead = remaining_chain(layout, evaluation.inside, param)
-        index = ahead.index(plate.name) if plate.name in ahead else None
-        repeated = plate.name in placement.plates
-        lies.append(_Lie(param, len(placement.shape), len(ahead), index, repeated))
-    return plate, tuple(lies)
+    statics = (param for param in layout.statics_with_dim(plate.name) if param in below)
+    params = (*child.structure.dynamic_params, *statics)
+    return plate, tuple(_lie(layout, param, plate, evaluation.inside) for param in params)
+
+
+def _lie(layout: PlateLayout, param: Param, plate: Plate, inside: tuple[str, ...]) -> _Lie:
+    """Where the members of a plate lie in the value of a param, seen from inside of some plates."""
+    placement = layout.placement(param)
+    ahead = remaining_chain(layout, inside, param)
+    index = ahead.index(plate.name) if plate.name in ahead else None
+    return _Lie(param, len(placement.shape), len(ahead), index, plate.name in placement.plates)
 
 
 def _along(lie: _Lie, value: Tensor, plate: Plate) -> tuple[Tensor, int | None]:
@@ -161,20 +163,31 @@ def _along(lie: _Lie, value: Tensor, plate: Plate) -> tuple[Tensor, int | None]:
     return value, dim
 
 
-def check_constants(module: Node, around: Evaluation, inside: tuple[str, ...], given: dict[Param, Tensor]) -> None:
-    """Refuse to enter a plate without the members' constants: torch.vmap over dynamic params cannot carry them."""
-    below = module.structure.members
-    for plate in inside[len(around.inside) :]:
-        constants = around.layout.constants(plate)
-        if not constants:
-            continue
-        missing = [param for param in constants if param in below and param not in given]
+def enter_constants(module: Node, around: Evaluation, inside: tuple[str, ...], given: dict[Param, Tensor]) -> None:
+    """Take the static params of members along into a plate that is entered by hand, where they are the same for all.
+
+    Raises:
+        PlateError: They differ between members, which torch.vmap over dynamic params cannot carry.
+    """
+    layout, below, seen = around.layout, module.structure.members, around.inside
+    entered: dict[Param, Tensor] = {}
+    for name in inside[len(seen) :]:
+        plate, missing = layout.plate(name), []
+        for param in layout.statics_with_dim(name):
+            value = None if param in given or param not in below else entered.get(param, around.value(param))
+            if value is None:
+                continue
+            value, dim = _along(_lie(layout, param, plate, seen), value, plate)
+            if dim is not None and value.shape[dim] != 1:
+                missing.append(layout.paths[param])
+            entered[param] = value if dim is None else value.select(dim, 0)
         if missing:
-            names = ", ".join(around.layout.paths[param] for param in missing)
             raise PlateError(
-                f"Static param {names} has a value for each member of plate {plate}, which a vmap over the dynamic params "
-                f"does not carry. Use ck.vmap(self.{plate.rpartition('.')[2]}.method)(...), or make it dynamic."
+                f"Static param {', '.join(missing)} has a value for each member of plate {name}, which a vmap over the "
+                f"dynamic params does not carry. Use ck.vmap(self.{name.rpartition('.')[2]}.method)(...), or make it dynamic."
             )
+        seen = (*seen, name)
+    given.update(entered)
 
 
 def map_members(
@@ -229,12 +242,13 @@ def pointer_over_plates(evaluation: Evaluation, param: Param) -> Tensor | None:
     if remaining_chain(layout, evaluation.inside, param):
         return value_over_members(evaluation, param)
     around = evaluation
-    if param in layout.summaries:
-        # Out of the plates in which the pointer does not stand, as long as it stands in those that are left.
-        while around.outer is not None and not set(around.inside).issubset(layout.chains[param]):
-            if remaining_chain(layout, around.outer.inside, param):
-                break
-            around = around.outer
+    while not layout.summaries.get(param, frozenset()).isdisjoint(around.inside):
+        around = cast("Evaluation", around.outer)
+        if remaining_chain(layout, around.inside, param):
+            raise PlateError(
+                f"Pointer {layout.paths[param]} reads all members of plate {', '.join(layout.summaries[param])}, but is asked "
+                "for by one of them. Let it read a pointer that stands outside of both plates instead."
+            )
     if around is evaluation:
         return param.follow()
     with around.scope({}) as scope:
