@@ -62,4 +62,6 @@ def takes_unconstrained(node: Node, where: Node | None) -> bool:
     A context concerns what is exchanged where it was entered: what the modules pass to each other inside of a call
     are values as they are.
     """
+    if not state.unconstrained:
+        return False
     return any(entered is where and node in module.structure.members for module, entered in state.unconstrained)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,11 @@ class Slot:
     shape: Shape
     size: int
     padding: int
+
+    @cached_property
+    def is_flat(self) -> bool:
+        """Whether the entries lie in the vector as they lie in the value."""
+        return self.shape == (self.size,)
 
 
 class Slots(tuple[Slot, ...]):
@@ -148,6 +154,8 @@ def unpack_group(
     """As `unpack`, for the params of one group."""
     if isinstance(params, Tensor):
         return _unpack_tensor(node, layout, inside, params, chosen)
+    if isinstance(params, (list, tuple)):
+        return _unpack_sequence(node, layout, params, chosen)
     if isinstance(params, Mapping):
         return _unpack_mapping(node, layout, params, chosen)
     if isinstance(params, Sequence) and not isinstance(params, str):
@@ -173,7 +181,10 @@ def _unpack_tensor(
     if not inexact:
         pieces = tuple(as_inexact(slot.param, piece) for slot, piece in zip(places, pieces, strict=True))
     if not batch:
-        return {slot.param: piece.reshape(slot.shape) for slot, piece in zip(places, pieces, strict=True)}
+        return {
+            slot.param: piece if slot.is_flat else piece.reshape(slot.shape)
+            for slot, piece in zip(places, pieces, strict=True)
+        }
     values = {}
     for slot, piece in zip(places, pieces, strict=True):
         own = len(slot.shape) - len(layout.placement(slot.param).shape)
@@ -245,7 +256,8 @@ def as_value(param: Param, path: str, value: Any) -> Tensor:
     template = param.declared_shape
     if isinstance(value, Tensor):
         # The usual case first, since every call of every member comes here.
-        if value.is_floating_point() and template is not None and value.shape[value.ndim - len(template) :] == template:
+        fine = template == () or (template is not None and value.shape[value.ndim - len(template) :] == template)
+        if fine and value.dtype.is_floating_point:
             return value
         tensor = value
     else:

@@ -172,8 +172,12 @@ def enter_constants(module: Node, around: Evaluation, inside: tuple[str, ...], g
     layout, below, seen = around.layout, module.structure.members, around.inside
     entered: dict[Param, Tensor] = {}
     for name in inside[len(seen) :]:
+        statics = layout.statics_with_dim(name)
+        if not statics:
+            seen = (*seen, name)
+            continue
         plate, missing = layout.plate(name), []
-        for param in layout.statics_with_dim(name):
+        for param in statics:
             value = None if param in given or param not in below else entered.get(param, around.value(param))
             if value is None:
                 continue
