@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +64,7 @@ class Slot:
     size: int
     padding: int
 
-    @cached_property
+    @property
     def is_flat(self) -> bool:
         """Whether the entries lie in the vector as they lie in the value."""
         return self.shape == (self.size,)
