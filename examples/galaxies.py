@@ -102,8 +102,8 @@ def draw_mosaic(stamps, images, noise, path):
 def draw_ranks(posterior, path):
     """How the ranks of each chain's draws spread over all: flat bars where the chains agree."""
     axes = az.plot_rank(posterior, var_names=POPULATION, kind="bars", figsize=(12, 7), labels=False)
-    for axis in axes.flat:
-        axis.title.set_fontsize(11)
+    for axis, name in zip(axes.flat, POPULATION, strict=True):
+        axis.set_title(name, fontsize=11)
         axis.tick_params(labelsize=8)
     figure = axes.flat[0].figure
     figure.supxlabel("rank among the draws of all chains", fontsize=10)

@@ -54,40 +54,6 @@ def eight_schools(data):
     return bound, {"mu": "mu", "tau": "tau", "theta": "schools.theta"}
 
 
-class Radon(ck.Module):
-    """Houses in counties: a long table with an index of the county."""
-
-    def __init__(self, counties):
-        super().__init__()
-        county = Effect()
-        self.hierarchical_link("counties", county, size=counties)
-        self.mean = ck.Param("mean", prior=dist.Normal(0.0, 10.0))
-        self.scatter = ck.Param("scatter", prior=dist.HalfNormal(1.0))
-        self.beta = ck.Param("beta", shape=(2,), prior=dist.Normal(0.0, 10.0))
-        self.noise = ck.Param("noise", prior=dist.HalfNormal(1.0))
-        county.effect.prior = ck.prior(dist.Normal, self.mean, self.scatter)
-
-    @ck.forward
-    def levels(self, county, uranium, floor, beta, noise):
-        alpha = ck.vmap(self.counties.own)()
-        return dist.Normal(alpha[county] + beta[0] * uranium + beta[1] * floor, noise)
-
-
-def radon_mn_hierarchical_intercept(data):
-    """A plate of counties, data in rows of houses."""
-    county = torch.tensor(data["county_idx"]) - 1
-    inputs = (torch.tensor(data[key], dtype=torch.get_default_dtype()) for key in ("log_uppm", "floor_measure"))
-    model = ck.PyroModel(Radon(data["J"]).levels, dims={"obs": ("houses",)})
-    names = {
-        "mu_alpha": "mean",
-        "sigma_alpha": "scatter",
-        "beta": "beta",
-        "sigma_y": "noise",
-        "alpha": "counties.effect",
-    }
-    return model.bind(county, *inputs, obs=torch.tensor(data["log_radon"])), names
-
-
 class Hospital(ck.Module):
     """One hospital: its log odds of death."""
 
@@ -159,49 +125,4 @@ def pilots_crossed(data):
     return bound, {**same, "a": "groups.effect", "b": "scenarios.effect"}
 
 
-class Rats(ck.Module):
-    """Growth curves whose intercepts and slopes are correlated in the population."""
-
-    def __init__(self, n):
-        super().__init__()
-        rat = Effect(shape=(2,))
-        self.hierarchical_link("rats", rat, size=n)
-        self.mean = ck.Param(
-            "mean", shape=(2,), prior=dist.Normal(torch.tensor([250.0, 5.0]), torch.tensor([100.0, 5.0]))
-        )
-        self.spread = ck.Param("spread", shape=(2,), prior=dist.HalfNormal(torch.tensor([30.0, 2.0])))
-        self.corr = ck.Param("corr", shape=(2, 2), prior=dist.LKJCholesky(2, 2.0))
-        self.tril = ck.Param(
-            "tril", lambda p: p.spread.value[:, None] * p.corr.value, link=[self.spread, self.corr]
-        )  # fmt: skip
-        self.noise = ck.Param("noise", prior=dist.HalfNormal(20.0))
-        rat.effect.prior = ck.prior(dist.MultivariateNormal, self.mean, scale_tril=self.tril)
-
-    @ck.forward
-    def weights(self, rat, t, noise):
-        line = ck.vmap(self.rats.own)()
-        return dist.Normal(line[rat, 0] + line[rat, 1] * t, noise)
-
-
-def rats_lkj(data):
-    """A multivariate population with a prior on its correlation."""
-    rat = torch.tensor(data["rat"]) - 1
-    t = torch.tensor(data["x"], dtype=torch.get_default_dtype()) - data["xbar"]
-    model = ck.PyroModel(Rats(data["N"]).weights, dims={"obs": ("weighings",)})
-    bound = model.bind(rat, t, obs=torch.tensor(data["y"], dtype=torch.get_default_dtype()))
-    component = {
-        "mu_alpha": lambda p: p["mean"][..., 0],
-        "mu_beta": lambda p: p["mean"][..., 1],
-        "sigma_alpha": lambda p: p["spread"][..., 0],
-        "sigma_beta": lambda p: p["spread"][..., 1],
-        "rho": lambda p: p["corr"][..., 1, 0],
-        "alpha": lambda p: p["rats.effect"][..., 0],
-        "beta": lambda p: p["rats.effect"][..., 1],
-    }
-    return bound, {**component, "sigma_y": "noise"}
-
-
-MODELS = {
-    model.__name__: model
-    for model in (eight_schools, radon_mn_hierarchical_intercept, surgical, pilots_crossed, rats_lkj)
-}
+MODELS = {model.__name__: model for model in (eight_schools, surgical, pilots_crossed)}

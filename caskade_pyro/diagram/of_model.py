@@ -34,7 +34,7 @@ def model_diagram(model: ModelDescription) -> Diagram:
         >>> bound = ck.PyroModel(Coin().flips, dims={"obs": ("flips",)}).bind(obs=torch.tensor([1.0, 0.0, 1.0]))
         >>> diagram = model_diagram(bound.describe())
         >>> [node.lines for node in diagram.nodes], diagram.boxes[0].label
-        ([('p', '~ Uniform(0, 1)'), ('obs', '~ Bernoulli')], 'flips = 3')
+        ([('p', '~ Uniform(0, 1)'), ('obs', '~ Bernoulli(p)')], 'flips = 3')
     """
     sites = {site.name for site in model.sites}
     return Diagram(
