@@ -497,7 +497,6 @@ def no_dot(monkeypatch, tmp_path):
 )
 def test_files_without_dot(no_dot, tmp_path, ending, start):
     """Every format is written on a machine without Graphviz, for graphs and for models."""
-    pytest.importorskip("pygraphviz")
     for draw in (Nested().graphviz, bound_model("two nested").diagram):
         path = tmp_path / f"picture{ending}"
         draw(str(path))
@@ -506,7 +505,6 @@ def test_files_without_dot(no_dot, tmp_path, ending, start):
 
 def test_a_picture_shows_itself_without_dot(no_dot, tmp_path):
     """In a notebook the picture is an SVG with the plates' labels, and Graphviz's own methods work."""
-    pytest.importorskip("pygraphviz")
     picture = Nested().graphviz()
     svg = picture._repr_mimebundle_()["image/svg+xml"]
     assert svg.startswith("<?xml")

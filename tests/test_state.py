@@ -9,6 +9,8 @@ import textwrap
 import time
 from pathlib import Path
 
+import caskade
+import h5py
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,8 +18,6 @@ from hypothesis import strategies as st
 
 import caskade_pyro as ck
 from caskade_pyro.graph.files import state
-
-h5py = pytest.importorskip("h5py")
 
 
 class Galaxy(ck.Module):
@@ -599,7 +599,6 @@ def test_without_h5py_the_error_says_how_to_get_it(file, monkeypatch):
 
 def test_files_of_the_package_caskade_load(file):
     """A file that the package caskade wrote, appended to, loads here."""
-    caskade = pytest.importorskip("caskade")
     theirs = caskade.Module("m")
     theirs.p = caskade.Param("p", 1.0, units="m", valid=(0, 5))
     theirs.q = caskade.Param("q", [1.0, 2.0], dynamic=True)

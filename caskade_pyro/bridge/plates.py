@@ -36,7 +36,7 @@ def allocate(layout: PlateLayout, together: Sequence[tuple[str, ...]], observed:
     data = [name for names in observed for name in names if name not in order]
     dims: dict[str, int] = {}
     # Inner plates first: an outer plate then finds the dims of those inside it taken.
-    for name in [*sorted(order, key=order.__getitem__, reverse=True)]:
+    for name in sorted(order, key=order.__getitem__, reverse=True):
         right = [dims[other] for names in together if name in names for other in _after(names, name) if other in dims]
         natural = [names.index(name) - len(names) for names in observed if name in names]
         dims[name] = min([-1, *natural, *(dim - 1 for dim in right)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from .values import ParamHolder
 __all__ = ["NodeCollection", "numbered"]
 
 
-class NodeCollection(ParamHolder):
+class NodeCollection(ParamHolder, ABC):
     """What the collections of nodes share; each is equal to itself only, as every node is."""
 
     @property
@@ -39,9 +40,9 @@ class NodeCollection(ParamHolder):
     def _unlink(self, key: str) -> None:
         self._drop({key})
 
+    @abstractmethod
     def _drop(self, keys: set[str]) -> None:
         """Remove the members at these keys."""
-        raise NotImplementedError
 
     # Links
 
