@@ -1,7 +1,6 @@
 """Calls: how params reach a forward method, what a call may do, and that it leaves nothing behind."""
 
 import threading
-import time
 from contextlib import suppress
 
 import pytest
@@ -596,15 +595,13 @@ def test_the_cost_of_a_ladder_of_diamonds_is_linear(use, monkeypatch):
 
 
 def test_a_thousand_diamonds():
-    """A ladder of 1,000 diamonds is built, called, read and written within seconds."""
-    start = time.perf_counter()
+    """A ladder of 1,000 diamonds is built, called, read and written."""
     top = ladder(1000)
     assert len(top.dynamic_params) == 3001
     values = torch.rand(3001)
     top.set_values(values)
     torch.testing.assert_close(top.get_values(), values)
     assert top.total(values) == values[0]
-    assert time.perf_counter() - start < 10.0
 
 
 def test_an_independent_module_called_inside_a_call():

@@ -2,7 +2,6 @@
 
 import stat
 import sys
-import time
 from pathlib import Path
 from threading import Event, Thread
 
@@ -347,7 +346,7 @@ def test_identical_graphs_give_identical_pictures():
 
 
 def test_a_ladder_of_diamonds():
-    """A thousand diamonds one above the other are drawn in about a second, without recursion."""
+    """A thousand diamonds one above the other are drawn, each link once, without recursion."""
     top = node = ck.Module("top")
     for index in range(1000):
         left, right, bottom = (ck.Module(f"{side}{index}") for side in ("left", "right", "bottom"))
@@ -358,13 +357,10 @@ def test_a_ladder_of_diamonds():
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(300)
     try:
-        start = time.perf_counter()
         source, text = top.graphviz().source, top.graphviz().mermaid()
-        elapsed = time.perf_counter() - start
     finally:
         sys.setrecursionlimit(limit)
     assert source.count("->") == text.count("-->") == 4001
-    assert elapsed < 5
 
 
 # Nothing changes

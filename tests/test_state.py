@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import time
 from pathlib import Path
 
 import caskade
@@ -641,13 +640,17 @@ def ladder(levels):
 
 
 def test_a_thousand_diamonds_are_saved_and_loaded(file):
-    """A ladder of 1,000 diamonds, which has 2^1000 paths, is saved, appended and loaded in seconds."""
+    """A ladder of 1,000 diamonds, which has 2^1000 paths, is saved, appended and loaded."""
     module = ladder(1000)
-    start = time.perf_counter()
+    before = module.get_values(dynamic=False)
+    assert len(before) == 1000
     module.save_state(file, appendable=True)
+    module.set_values(before + 1, dynamic=False)
     module.append_state(file)
+    module.load_state(file, index=0)
+    torch.testing.assert_close(module.get_values(dynamic=False), before)
     module.load_state(file)
-    assert time.perf_counter() - start < 20
+    torch.testing.assert_close(module.get_values(dynamic=False), before + 1)
 
 
 def test_each_node_is_written_once(tmp_path, monkeypatch):
