@@ -14,6 +14,7 @@ from ..graph.nodes.node import Node
 from ..graph.plates.layout import plate_layout
 from ..graph.views.description import ModelDescription
 from ..graph.views.drawing import renderer
+from .hidden import with_hidden_parents
 from .noncentered import Decision, NonCentered, decide, reparametrise
 from .observations import align, as_data, as_distributions, check_data, name_dims
 from .plan import Call, Plan, Site, make_plan
@@ -260,7 +261,7 @@ class BoundModel:
 
     def describe(self) -> ModelDescription:
         """The model in plain data."""
-        return describe(self.model.module, self.plan)
+        return with_hidden_parents(self, describe(self.model.module, self.plan))
 
     def report(self) -> Report:
         """Every site with its prior, support, shape, plates and parents, to read before sampling.

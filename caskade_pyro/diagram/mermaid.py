@@ -17,7 +17,7 @@ FORMS = dict.fromkeys(NodeKind, ROUND) | {
     NodeKind.COLLAPSED: ('[["', '"]]'),
     NodeKind.DETERMINISTIC: ('{{"', '"}}'),
 }
-BLOCKS = " ▁▂▃▄▅▆▇█"
+BLOCKS = "▁▁▂▃▄▅▆▇█"
 
 
 def mermaid(diagram: Diagram) -> str:

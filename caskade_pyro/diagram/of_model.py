@@ -102,8 +102,9 @@ def _relation(site: SiteDescription) -> str:
     """What is written of a site after its name."""
     if not site.deterministic:
         return f"~ {site.distribution}"
-    computed = f"f({', '.join(_last(parent) for parent in site.parents)})"
-    return f"= {site.distribution or computed}"
+    if site.distribution or not site.parents:
+        return f"= {site.distribution}" if site.distribution else "set by the simulator"
+    return f"= f({', '.join(_last(parent) for parent in site.parents)})"
 
 
 def _last(path: str) -> str:
