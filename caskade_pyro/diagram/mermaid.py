@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .specification import Box, Diagram, DiagramNode, EdgeKind, NodeKind
-from .style import NODES, box_style, edge_style
+from .style import NODES, box_style, direction, edge_style
 
 __all__ = ["mermaid"]
 
@@ -45,7 +45,10 @@ def mermaid(diagram: Diagram) -> str:
         node.id: f"{short[node.id]}{_label(node).join(FORMS[node.kind])}:::{node.kind.value}" for node in diagram.nodes
     }
     boxed = {node for box, _ in diagram.walk() for node in box.nodes}
-    lines = ["flowchart TB", *(f"  {drawn[node.id]}" for node in diagram.nodes if node.id not in boxed)]
+    lines = [
+        f"flowchart {direction(diagram)}",
+        *(f"  {drawn[node.id]}" for node in diagram.nodes if node.id not in boxed),
+    ]
     lines += _subgraphs(diagram, drawn)
     of_graph = diagram.of_graph
     for index, edge in enumerate(diagram.edges):

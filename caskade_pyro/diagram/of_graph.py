@@ -13,7 +13,7 @@ from ..graph.nodes.traversal import topological_order
 from ..graph.plates.layout import Placement, PlateLayout, plate_layout
 from .boxes import nest
 from .collapse import Collapse, collapsed_modules, merge
-from .specification import Diagram, DiagramEdge, DiagramNode, EdgeKind, NodeKind
+from .specification import Diagram, DiagramEdge, DiagramNode, EdgeKind, NodeKind, with_units
 
 __all__ = ["graph_diagram"]
 
@@ -103,8 +103,7 @@ def _drawn(node: Node, node_id: str, layout: PlateLayout) -> DiagramNode:
     if kind is NodeKind.MODULE:
         lines = [node.name] if type(node).__name__ == node.name else [node.name, type(node).__name__]
     else:
-        units = getattr(node, "units", None)
-        lines = [f"{node.name} [{units}]" if units else node.name]
+        lines = [with_units(node.name, getattr(node, "units", None))]
         # The shape of a pointer is known only once its function has run, and drawing runs nothing.
         shape = () if kind is NodeKind.POINTER else layout.placement(node).shape  # type: ignore[arg-type]
         lines += [f"shape {show(shape)}"] if shape else []

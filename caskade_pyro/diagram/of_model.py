@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from ..graph.views.description import ModelDescription, SiteDescription
 from .boxes import Path, nest
 from .collapse import Collapse, collapsed_modules, merge
 from .posterior import Summary, summarise
-from .specification import Diagram, DiagramEdge, DiagramNode, EdgeKind, NodeKind
+from .specification import Diagram, DiagramEdge, DiagramNode, EdgeKind, NodeKind, with_units
 
 __all__ = ["model_diagram"]
 
@@ -71,11 +72,13 @@ def model_diagram(
 
 # Sites
 
+_ARRAY = re.compile(r"<\d+(, \d+)*>")
+"""A tensor among the arguments of a distribution, which is shown by its shape where there is room."""
+
 
 def _drawn(site: SiteDescription, summary: Summary | None) -> DiagramNode:
     relation = _relation(site)
-    name = _short_name(site.name, site.plates)
-    lines = [f"{name} [{site.units}]" if site.units else name, *_wrapped(relation)]
+    lines = [with_units(_short_name(site.name, site.plates), site.units), *_wrapped(_ARRAY.sub("…", relation))]
     lines += [f"shape {show(site.shape)}"] if site.shape else []
     notes = [site.name, relation, f"support: {site.support}" if site.support else ""]
     notes += [f"shape: {show(site.shape)}"] if site.shape else []
@@ -171,7 +174,7 @@ def _outermost(site: str, closed: Mapping[str, Path]) -> str | None:
 def _closed(group: str, root: str, plates: Path, sites: Sequence[SiteDescription]) -> DiagramNode:
     path = group.rpartition("/")[2]
     name = _short_name(path, plates) if path else root
-    names = [site.name[len(path) + 1 if path else 0 :] for site in sites]
+    names = [_last(site.name) for site in sites]
     listing = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
     lines = (name, f"{len(sites)} sites:", *_wrapped(listing))
     statements = [f"{site.name} {_relation(site)}" for site in sites]

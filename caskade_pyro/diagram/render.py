@@ -9,7 +9,7 @@ import graphviz
 
 from .picture import Picture
 from .specification import Box, Diagram, DiagramNode
-from .style import BARS, BOX, EDGE, GRAPH, NODE, NODES, SMALL_TEXT, SOFT_TEXT, box_style, edge_style
+from .style import BARS, BOX, EDGE, GRAPH, NODE, NODES, SMALL_TEXT, SOFT_TEXT, box_style, direction, edge_style
 
 __all__ = ["render"]
 
@@ -34,7 +34,13 @@ def render(diagram: Diagram) -> Picture:
         >>> "subgraph cluster_stars {" in picture.source
         True
     """
-    picture = Picture(identifier(diagram.name), strict=True, graph_attr=GRAPH, node_attr=NODE, edge_attr=EDGE)
+    picture = Picture(
+        identifier(diagram.name),
+        strict=True,
+        graph_attr=GRAPH | {"rankdir": direction(diagram)},
+        node_attr=NODE,
+        edge_attr=EDGE,
+    )
     picture.specification = diagram
     nodes = {node.id: node for node in diagram.nodes}
     boxed = {node for box, _ in diagram.walk() for node in box.nodes}

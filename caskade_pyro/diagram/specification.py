@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["Box", "Diagram", "DiagramEdge", "DiagramNode", "EdgeKind", "NodeKind"]
+__all__ = ["Box", "Diagram", "DiagramEdge", "DiagramNode", "EdgeKind", "NodeKind", "with_units"]
 
 
 class NodeKind(Enum):
@@ -38,6 +38,11 @@ class EdgeKind(Enum):
     """The head is computed from the tail."""
     FORWARD = "forward"
     """The tail enters the forward method that predicts the head."""
+
+
+def with_units(name: str, units: str | None) -> str:
+    """A name and its units; that it has none goes without saying."""
+    return f"{name} [{units}]" if units and units != "unitless" else name
 
 
 @dataclass(frozen=True)

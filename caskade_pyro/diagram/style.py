@@ -16,11 +16,13 @@ __all__ = [
     "EDGE",
     "EDGES",
     "GRAPH",
+    "INK",
     "NODE",
     "NODES",
     "SMALL_TEXT",
     "SOFT_TEXT",
     "box_style",
+    "direction",
     "edge_style",
 ]
 
@@ -35,8 +37,21 @@ SMALL_TEXT = "10"
 # Graphviz knows the widths of its letters, and every viewer of an SVG has it or one of the same widths.
 FONT = "Helvetica"
 
-GRAPH = {"rankdir": "TB", "nodesep": "0.18", "ranksep": "0.4", "pad": "0.15", "fontname": FONT, "bgcolor": "white"}
-NODE = {"fontname": FONT, "fontsize": "13", "fontcolor": INK, "color": INK, "style": "filled", "margin": "0.10,0.06"}
+# In points: what is wider is hard to read on a page, even across both columns.
+WIDEST = 900
+LETTER, SPACE = 7, 36
+"""The width of a letter of a node's label and that of all around the label."""
+
+GRAPH = {"nodesep": "0.18", "ranksep": "0.4", "pad": "0.15", "fontname": FONT, "bgcolor": "white"}
+NODE = {
+    "fontname": FONT,
+    "fontsize": "13",
+    "fontcolor": INK,
+    "color": INK,
+    "style": "filled",
+    "margin": "0.10,0.06",
+    "height": "0.36",
+}
 EDGE = {"color": INK, "arrowsize": "0.7", "penwidth": "0.9"}
 BOX = {
     "style": "rounded,filled",
@@ -85,6 +100,22 @@ EDGES: dict[EdgeKind, dict[str, str]] = {
 def edge_style(kind: EdgeKind, of_graph: bool) -> dict[str, str]:
     """How an edge looks: among links, which are solid, the arguments of priors are dashed."""
     return EDGES[kind] | ({"style": "dashed"} if kind is EdgeKind.PRIOR and of_graph else {})
+
+
+def direction(diagram: Diagram) -> str:
+    """Downwards as people draw such pictures, or to the right where rows of many nodes would be wider than a page."""
+    heads: dict[str, list[str]] = {node.id: [] for node in diagram.nodes}
+    for edge in diagram.edges:
+        heads[edge.tail].append(edge.head)
+    rows: dict[str, int] = {}
+    widths: dict[int, int] = {}
+    for node in diagram.nodes:
+        row = rows.setdefault(node.id, 0)
+        for head in heads[node.id]:
+            rows[head] = max(rows.get(head, 0), row + 1)
+        width = LETTER * max(map(len, (*node.lines, *node.summary))) + SPACE
+        widths[row] = widths.get(row, 0) + width
+    return "TB" if max(widths.values(), default=0) <= WIDEST else "LR"
 
 
 def box_style(diagram: Diagram) -> dict[str, dict[str, str]]:
