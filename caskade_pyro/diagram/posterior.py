@@ -72,7 +72,9 @@ def _variables(posterior: Any) -> Mapping[Any, Any]:
 
 def _by_draw(variable: Any) -> NDArray[Any]:
     """The draws of a variable as rows, chains one after the other, and its components as columns."""
-    array = np.asarray(getattr(variable, "values", variable), dtype=float)
+    if hasattr(variable, "detach"):
+        variable = variable.detach().cpu()
+    array = np.asarray(variable, dtype=float)
     dims = getattr(variable, "dims", ("draw",))
     order = [index for index, dim in enumerate(dims) if dim in ("chain", "draw")]
     array = np.moveaxis(array, order, range(len(order)))
@@ -94,10 +96,11 @@ def _summary(draws: NDArray[Any]) -> Summary:
 
 
 def _bars(draws: NDArray[Any]) -> tuple[int, ...]:
-    low, high = np.quantile(draws, [0.005, 0.995])  # a few far draws would squeeze all others into one bar
+    # A few far draws would squeeze all others into one bar: they are counted with the outermost ones.
+    low, high = np.quantile(draws, [0.005, 0.995])
     if not low < high:
         return ()
-    counts, _ = np.histogram(draws, bins=BARS, range=(low, high))
+    counts, _ = np.histogram(draws.clip(low, high), bins=BARS)
     return tuple(int(height) for height in np.ceil(8 * counts / counts.max()))
 
 
