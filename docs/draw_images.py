@@ -1,7 +1,7 @@
 """Draws the pictures of the README and these pages: `python docs/draw_images.py demo_output` after `make demo`.
 
-Without a folder it draws all but those of the demo. The lens needs `pip install caustics==1.7.1`; without it the pictures
-of the lens stay as they are.
+Without a folder it draws all but those of the demo's results. The lens needs `pip install caustics==1.7.1`; without it
+the pictures of the lens stay as they are.
 """
 
 import doctest
@@ -19,14 +19,14 @@ import torch
 from PIL import Image
 
 import caskade_pyro as ck
-from caskade_pyro.diagram import Drawing
 from caskade_pyro.diagram.output import rendered
 
 HERE = Path(__file__).parent
 IMAGES = HERE / "images"
 README = HERE.parent / "README.md"
-sys.path.insert(0, str(HERE.parent / "tests"))
+sys.path[:0] = [str(HERE.parent / "tests"), str(HERE.parent / "examples")]
 
+import galaxies  # noqa: E402 - the example
 from bridged import PAIRS  # noqa: E402 - the models of the tests
 from seed_models import BlobPopulation, Gaussian, MultiBlob, SetLiveParam  # noqa: E402
 
@@ -39,6 +39,13 @@ def readme_model():
             return names["bound"]
         exec(example.source, names)
     raise SystemExit("README.md does not sample.")
+
+
+def survey():
+    """The bound model of the example."""
+    stamps, x, y = galaxies.load(32)
+    many = galaxies.Survey(galaxies.Galaxy(), [f"galaxy {number}" for number in range(32)])
+    return ck.PyroModel(many.stamps, dims={"obs": ("galaxies",)}).bind(x, y, obs=stamps)
 
 
 def save(png, name):
@@ -133,7 +140,8 @@ def main():
     compare(study, "schools")
     posterior = ck.sample(study, draws=500, tune=300, chains=2, seed=1, progress=False)
     draw(study.diagram(posterior=posterior), "schools_posterior")
-    for name in ("one_plate", "crossed", "three_nested", "two_data_sets"):
+    compare(survey(), "galaxies")
+    for name in ("crossed", "three_nested", "two_data_sets"):
         compare(PAIRS[name]().bound, name)
     for make in (live, blobs, population):
         draw(make().graphviz(), make.__name__)
@@ -141,10 +149,10 @@ def main():
     if find_spec("caustics") is not None:
         warnings.simplefilter("ignore")
         simulator, bound = lens()
-        draw(Drawing().graph(simulator), "lens_graph")
+        draw(ck.diagram.draw(simulator), "lens_graph")
         draw(bound.diagram(collapse=("lens", "source")), "lens_collapsed")
         compare(bound, "lens")
-    for name in ("galaxies.png", "sizes.png", "ranks.png", "diagram.png") if len(sys.argv) > 1 else ():
+    for name in ("galaxies.png", "sizes.png", "ranks.png") if len(sys.argv) > 1 else ():
         shutil.copy(Path(sys.argv[1]) / name, IMAGES / name)
 
 

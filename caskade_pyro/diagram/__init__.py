@@ -27,6 +27,7 @@ __all__ = [
     "EdgeKind",
     "NodeKind",
     "Picture",
+    "draw",
     "graph_diagram",
     "model_diagram",
     "render",
@@ -89,6 +90,39 @@ class Drawing:
             MissingDependencyError: A file is to be written and there is no Graphviz.
         """
         return _saved(model_diagram(description, collapse, depth, posterior), saveto)
+
+
+def draw(
+    module: Node,
+    saveto: str | os.PathLike[str] | None = None,
+    *,
+    collapse: Collapse = (),
+    depth: int | None = None,
+) -> Picture:
+    """Draw a graph, such as that of a module of the package ``caskade``; ours have ``module.graphviz()`` for it.
+
+    Args:
+        module: The module, or a param.
+        saveto: A file to write, its format taken from the ending.
+        collapse: Modules to draw as one node: paths from the root, names, or the modules themselves.
+        depth: How many links from the root the picture goes.
+
+    Returns:
+        A graphviz object, which shows itself in a notebook.
+
+    Raises:
+        PlateError: The plates of the graph contradict each other.
+        CaskadeException: The ending of ``saveto`` is no known format, or ``collapse`` names no module.
+        MissingDependencyError: A file is to be written and there is no Graphviz.
+
+    Example:
+        >>> import caskade
+        >>> lens = caskade.Module("lens")
+        >>> lens.mass = caskade.Param("mass", shape=())
+        >>> [node.lines for node in draw(lens).specification.nodes]
+        [('lens', 'Module'), ('mass',)]
+    """
+    return Drawing().graph(module, saveto, collapse=collapse, depth=depth)
 
 
 def _saved(diagram: Diagram, saveto: str | os.PathLike[str] | None) -> Picture:

@@ -104,18 +104,24 @@ def edge_style(kind: EdgeKind, of_graph: bool) -> dict[str, str]:
 
 def direction(diagram: Diagram) -> str:
     """Downwards as people draw such pictures, or to the right where rows of many nodes would be wider than a page."""
+    widths: dict[int, int] = {}
+    for node, row in zip(diagram.nodes, _rows(diagram), strict=True):
+        width = LETTER * max(map(len, (*node.lines, *node.summary))) + SPACE
+        widths[row] = widths.get(row, 0) + width
+    return "TB" if max(widths.values(), default=0) <= WIDEST else "LR"
+
+
+def _rows(diagram: Diagram) -> list[int]:
+    """In which row each node will stand: below all its parents, or if it has none, right above its first child."""
     heads: dict[str, list[str]] = {node.id: [] for node in diagram.nodes}
     for edge in diagram.edges:
         heads[edge.tail].append(edge.head)
     rows: dict[str, int] = {}
-    widths: dict[int, int] = {}
     for node in diagram.nodes:
-        row = rows.setdefault(node.id, 0)
         for head in heads[node.id]:
-            rows[head] = max(rows.get(head, 0), row + 1)
-        width = LETTER * max(map(len, (*node.lines, *node.summary))) + SPACE
-        widths[row] = widths.get(row, 0) + width
-    return "TB" if max(widths.values(), default=0) <= WIDEST else "LR"
+            rows[head] = max(rows.get(head, 0), rows.get(node.id, 0) + 1)
+    first = {node: min((rows[head] for head in below), default=1) - 1 for node, below in heads.items()}
+    return [rows.get(node.id, first[node.id]) for node in diagram.nodes]
 
 
 def box_style(diagram: Diagram) -> dict[str, dict[str, str]]:
