@@ -13,7 +13,8 @@ from torch.distributions import biject_to
 
 import caskade_pyro as ck
 from caskade_pyro.bridge.sites import plates_of
-from caskade_pyro.diagram import NodeKind
+from caskade_pyro.diagram import EdgeKind, NodeKind, graph_diagram
+from caskade_pyro.diagram.style import NODES
 
 
 def drawn_sites(trace):
@@ -199,3 +200,72 @@ def test_random_graphs(plan, numbers):
     bound = random_model(plan, numbers)
     check_boxes(bound)
     check_edges(bound)
+
+
+# Pictures of graphs
+
+
+def check_graph(root):
+    """Compare where the free params of a graph are drawn with the plates that they lie in."""
+    layout, diagram = ck.plate_layout(root), graph_diagram(root)
+    drawn = {one.partition(".")[2]: plates for one, plates in diagram.plates().items()}
+    free = {one.site: one.plates for one in layout.placements if one.param.dynamic}
+    assert {site: drawn[site] for site in free} == free
+    sizes = {plate.name: plate.size for plate in layout.plates}
+    assert {name: sizes[name] for name in diagram.sizes()} == diagram.sizes()
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_boxes_of_the_registry_as_graphs(name):
+    """In the picture of the simulator each free param stands in the boxes of exactly its plates as well."""
+    check_graph(PAIRS[name]().bound.model.module)
+
+
+@given(plan=plans(), data=st.data())
+@settings(max_examples=50)
+def test_random_graphs_collapsed(plan, data):
+    """A collapsed picture has no node, box or edge that the full one lacks, and loses only what one module owns."""
+    root = build(plan).root
+    check_graph(root)
+    full = graph_diagram(root)
+    ids = {node.id: node for node in full.nodes}
+    modules = [node for node in ck.plate_layout(root).paths if isinstance(node, ck.Module) and node.children]
+    chosen = data.draw(st.lists(st.sampled_from(modules), unique=True))
+    small = graph_diagram(root, collapse=chosen, depth=data.draw(st.none() | st.integers(0, 3)))
+    left = {node.id for node in small.nodes}
+    assert left <= set(ids)
+    assert len(left) == len(small.nodes)
+    assert small.plates() == {node: full.plates()[node] for node in left}
+    closed = {node.id for node in small.nodes if node.kind is NodeKind.COLLAPSED}
+    for edge in full.edges:
+        if {edge.tail, edge.head} <= left:
+            assert edge in small.edges
+        elif edge.tail in left and edge.kind is EdgeKind.LINK:
+            assert edge.tail in closed  # only collapsed modules hide their children
+    assert all({edge.tail, edge.head} <= left for edge in small.edges)
+
+
+LOOKS = ("shape", "style", "peripheries", "penwidth")
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        [NodeKind.LATENT, NodeKind.OBSERVED, NodeKind.PREDICTED, NodeKind.DETERMINISTIC, NodeKind.COLLAPSED],
+        [NodeKind.MODULE, NodeKind.DYNAMIC, NodeKind.STATIC, NodeKind.LIVE, NodeKind.POINTER, NodeKind.COLLAPSED],
+    ],
+)
+def test_kinds_differ_without_colour(kinds):
+    """The kinds of nodes that stand in one picture differ in form or border, or in how light they are."""
+
+    def grey(colour):
+        digits = {"white": "FFFFFF"}.get(colour, colour[1:])
+        red, green, blue = (int(digits[n : n + 2], 16) for n in (0, 2, 4))
+        return round((0.3 * red + 0.59 * green + 0.11 * blue) / 32)
+
+    seen = {}
+    for kind in kinds:
+        style = NODES[kind]
+        look = (*(style.get(name) for name in LOOKS), grey(style["fillcolor"]), grey(style.get("color", "#1A1A1A")))
+        assert look not in seen, f"{kind} looks like {seen[look]}"
+        seen[look] = kind

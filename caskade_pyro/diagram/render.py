@@ -36,7 +36,6 @@ def render(diagram: Diagram) -> Picture:
     """
     picture = Picture(
         identifier(diagram.name),
-        strict=True,
         graph_attr=GRAPH | {"rankdir": direction(diagram)},
         node_attr=NODE,
         edge_attr=EDGE,
