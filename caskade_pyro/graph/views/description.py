@@ -23,6 +23,7 @@ class SiteDescription:
         support: Where its values lie.
         observed: Whether data are given.
         likelihood: Whether it comes from the forward method rather than from a prior.
+        deterministic: Whether it is no random quantity but computed from others.
         units: Of its values.
         note: What else a person should know.
     """
@@ -35,6 +36,7 @@ class SiteDescription:
     support: str
     observed: bool = False
     likelihood: bool = False
+    deterministic: bool = False
     units: str | None = None
     note: str = ""
 
