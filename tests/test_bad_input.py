@@ -212,17 +212,23 @@ def test_a_forward_that_raises(unchanged):
     assert fails.line.slope.value is None
 
 
-def test_nan_data():
-    """Data with NaN are refused with the number of them and the place of the first."""
+def test_infinite_data():
+    """Infinite data are refused with the number of them and the place of the first, NaN apart from them."""
     holes = stamps()
     holes[2, 3, 4] = math.nan
     holes[3, 0, 0] = math.inf
-    with pytest.raises(ck.ObservationError, match=r"'obs' hold 2 values that are NaN or infinite.*\(2, 3, 4\)"):
+    with pytest.raises(ck.ObservationError, match=r"'obs' hold 1 infinite values.*\(3, 0, 0\).*mark them as missing"):
         model().bind(*axes(), obs=holes)
     unbound = model()
     poutine.trace(unbound).get_trace(*axes(), obs=stamps())
-    with pytest.raises(ck.ObservationError, match="NaN"):
+    with pytest.raises(ck.ObservationError, match="infinite"):
         poutine.trace(unbound).get_trace(*axes(), obs=holes)
+
+
+def test_data_that_are_all_missing():
+    """Data of nothing but NaN are no data."""
+    with pytest.raises(ck.ObservationError, match=r"'obs' are all missing.*Leave obs= out"):
+        model().bind(*axes(), obs=torch.full((4, 7, 7), math.nan))
 
 
 def test_data_of_a_wrong_shape():

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from torch.distributions import constraints
-
 from ..graph.nodes.shapes import show
 from ..graph.views.description import ModelDescription, PlateDescription, SiteDescription
-from .noncentered import Decision, decide
 from .observations import Observation
-from .plan import Plan, Site
+from .plan import Plan, Reported, Site
+from .reparametrise import Decision, decide
+from .supports import describe_support
 
 __all__ = ["Report", "describe"]
 
@@ -30,13 +29,19 @@ def describe(module: Any, plan: Plan) -> ModelDescription:
         name=module.name,
         layout=plan.layout,
         plates=tuple(PlateDescription(name, plan.sizes[name]) for name in names),
-        sites=(*sites, *(_observation(one, plan) for one in plan.observations.values())),
+        sites=(
+            *sites,
+            *(_reported(one, plan) for one in plan.reported),
+            *(_observation(one, plan) for one in plan.observations.values()),
+        ),
     )
 
 
 def _note(site: Site, decision: Decision) -> str:
     notes = ["from valid="] if site.source.from_bounds else []
-    if site.source.parents:
+    if decision.circle is not None:
+        notes.append("as a direction: it lies on a circle")
+    elif site.source.parents:
         notes.append(f"{'non-centred' if decision.noncentered else 'centred'}: {decision.reason}")
     return "; ".join(notes)
 
@@ -49,9 +54,22 @@ def _latent(site: Site, plan: Plan, decision: Decision) -> SiteDescription:
         shape=placement.shape,
         plates=placement.plates,
         parents=tuple(plan.layout.paths[parent] for parent in site.source.parents),
-        support=_support(site.template.support),
+        support=describe_support(site.template.support),
         units=getattr(placement.param, "units", None),
         note=_note(site, decision),
+    )
+
+
+def _reported(one: Reported, plan: Plan) -> SiteDescription:
+    return SiteDescription(
+        name=one.name,
+        distribution="set by the simulator" if one.param.live else "computed",
+        shape=one.shape,
+        plates=one.plates.names,
+        parents=tuple(plan.layout.paths[parent] for parent in one.parents),
+        support="-",
+        units=getattr(one.param, "units", None),
+        deterministic=True,
     )
 
 
@@ -62,33 +80,10 @@ def _observation(observation: Observation, plan: Plan) -> SiteDescription:
         shape=observation.event_shape,
         plates=observation.dims,
         parents=tuple(plan.layout.paths[parent] for parent in observation.parents),
-        support=_support(observation.distribution.support),
+        support=describe_support(observation.distribution.support),
         observed=observation.observed,
         likelihood=True,
     )
-
-
-def _support(support: Any) -> str:
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    text = str(support).replace("_", " ")
-    known = {
-        "Real()": "real",
-        "GreaterThan(lower bound=0.0)": "> 0",
-        "GreaterThanEq(lower bound=0.0)": ">= 0",
-        "IntegerGreaterThan(lower bound=0)": "0, 1, 2, ...",
-        "Boolean()": "0 or 1",
-    }
-    if text in known:
-        return known[text]
-    low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
-    if low is not None and high is not None:
-        return f"[{_number(low)}, {_number(high)}]"
-    return text.removesuffix("()").lower()
-
-
-def _number(bound: Any) -> str:
-    return f"{float(bound):.4g}" if getattr(bound, "ndim", 0) == 0 else "..."
 
 
 @dataclass(frozen=True)
@@ -110,7 +105,7 @@ class Report:
         return "\n".join([self._title(), "", *lines])
 
     def _title(self) -> str:
-        latent = [site for site in self.description.sites if not site.likelihood]
+        latent = [site for site in self.description.sites if not site.likelihood and not site.deterministic]
         sizes = {plate.name: plate.size for plate in self.description.plates}
         scalars = sum(_count(site, sizes) for site in latent)
         plates = ", ".join(f"{name} = {size}" for name, size in sizes.items()) or "none"

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..bridge.model import BoundModel
+from ..bridge.bound import BoundModel
 from ..errors import SamplingError
 from .nuts import Chain, ChainSettings, run_chain
 from .progress import Progress, ProgressBars

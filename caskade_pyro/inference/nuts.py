@@ -14,8 +14,8 @@ from pyro.infer.autoguide.initialization import init_to_feasible, init_to_median
 from pyro.infer.mcmc.adaptation import BlockMassMatrix
 from torch import Tensor
 
-from ..bridge.model import BoundModel
-from ..bridge.noncentered import NonCentered
+from ..bridge.bound import BoundModel
+from ..bridge.reparametrise import NonCentered
 from ..density.potential import make_potential
 from .constrain import to_user_params
 from .progress import Progress

@@ -14,8 +14,8 @@ from pyro.infer.autoguide.initialization import init_to_median
 from pyro.optim import ClippedAdam
 from torch import Tensor
 
-from ..bridge.model import BoundModel
-from ..bridge.noncentered import NonCentered
+from ..bridge.bound import BoundModel
+from ..bridge.reparametrise import NonCentered
 from ..errors import SamplingError
 from .constrain import to_user_params
 from .progress import progress_bar

@@ -9,8 +9,8 @@ from typing import Any
 import arviz as az
 import numpy as np
 
-from ..bridge.model import BoundModel
-from ..bridge.noncentered import NonCentered
+from ..bridge.bound import BoundModel
+from ..bridge.reparametrise import NonCentered
 from ..errors import SamplingError
 from ..inference.seeds import fresh_seed
 from ..inference.svi import Fitted, run_svi

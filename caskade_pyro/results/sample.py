@@ -8,8 +8,8 @@ from warnings import warn
 
 import arviz as az
 
-from ..bridge.model import BoundModel
-from ..bridge.noncentered import NonCentered
+from ..bridge.bound import BoundModel
+from ..bridge.reparametrise import NonCentered
 from ..errors import ConvergenceWarning, SamplingError
 from ..inference.chains import run_chains
 from ..inference.nuts import ChainSettings
@@ -121,4 +121,4 @@ def _sampled_names(bound: BoundModel, dense: Sequence[str], noncentered: NonCent
     unknown = [name for name in dense if name not in decisions]
     if unknown:
         raise SamplingError(f"dense= names {', '.join(unknown)}, but the sites are {', '.join(decisions)}.")
-    return tuple(f"{name}_decentered" if decisions[name].noncentered else name for name in dense)
+    return tuple(decisions[name].sampled_as for name in dense)

@@ -17,6 +17,7 @@ from ..nodes.declaration import PlateDeclaration
 from ..nodes.shapes import Shape, broadcast_shapes, show
 from ..nodes.structure import is_param
 from ..nodes.traversal import topological_order
+from .subsample import ALL_MEMBERS, Picks
 
 if TYPE_CHECKING:
     from ..nodes.node import Node
@@ -77,6 +78,7 @@ class PlateLayout:
         placements: One for each static and dynamic param, in the order of the graph.
         paths: The path of every node from the root.
         chains: The plates around every node, outermost first.
+        picks: The members that a run sees of plates that are subsampled; all by default.
         remembered: What others derive from the layout and want to keep as long as it.
     """
 
@@ -85,6 +87,7 @@ class PlateLayout:
     placements: tuple[Placement, ...]
     paths: Mapping[Node, str] = field(repr=False)
     chains: Mapping[Node, tuple[str, ...]] = field(repr=False)
+    picks: Picks = field(default=ALL_MEMBERS, repr=False, compare=False)
     remembered: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def plate(self, name: str) -> Plate:
@@ -99,6 +102,15 @@ class PlateLayout:
         raise PlateError(
             f"There is no plate {name!r}; the plates are {', '.join(p.name for p in self.plates) or 'none'}."
         )
+
+    def sizes(self, names: Iterable[str]) -> Shape:
+        """The sizes of some plates; 1 as long as nothing says how many members one has."""
+        return tuple(self.plate(name).size or 1 for name in names)
+
+    @cached_property
+    def plate_names(self) -> frozenset[str]:
+        """The names of all plates."""
+        return frozenset(plate.name for plate in self.plates)
 
     def placement(self, param: Param) -> Placement:
         """Where a param stands."""

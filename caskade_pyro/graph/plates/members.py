@@ -347,6 +347,7 @@ def vmap(
         arg_dims = in_dims if isinstance(in_dims, tuple) else (in_dims,) * len(args)
         if len(arg_dims) != len(args):
             raise PlateError(f"ck.vmap of {child!r}: in_dims has {len(arg_dims)} entries for {len(args)} arguments.")
+        args = _of_picked(evaluation.layout, members.plate.name, args, arg_dims)
         if all(dim is None for dim in arg_dims) and (error := members.nothing_batched()) is not None:
             raise error
         if (error := members.disagreement(args, arg_dims)) is not None:
@@ -356,3 +357,13 @@ def vmap(
         )
 
     return over_plate
+
+
+def _of_picked(layout: PlateLayout, plate: str, args: tuple[Any, ...], dims: tuple[int | None, ...]) -> tuple[Any, ...]:
+    """The arguments that differ between members, those of the members that the run sees."""
+    if plate not in layout.picks.indices:
+        return args
+    return tuple(
+        arg if dim is None or not isinstance(arg, Tensor) else layout.picks.rows(arg, (plate,), dim % arg.ndim)
+        for arg, dim in zip(args, dims, strict=True)
+    )

@@ -1,0 +1,28 @@
+"""The sites that a simulator samples itself, besides those that its params become."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .plan import InnerSite
+
+__all__ = ["inner_sites"]
+
+
+def inner_sites(trace: Any) -> tuple[InnerSite, ...]:
+    """The sites in a trace of the simulator alone.
+
+    Args:
+        trace: Pyro's trace.
+    """
+    found = []
+    for name, site in trace.nodes.items():
+        if site["type"] != "sample" or type(site["fn"]).__name__ == "_Subsample":
+            continue
+        distribution = site["fn"]
+        plates = tuple(
+            (frame.name, int(frame.size)) for frame in reversed(site["cond_indep_stack"]) if frame.vectorized
+        )
+        own = tuple(site["value"].shape[site["value"].ndim - len(distribution.event_shape) :])
+        found.append(InnerSite(name, distribution, plates, own, bool(site["is_observed"])))
+    return tuple(found)
