@@ -142,6 +142,13 @@ def test_edges_that_no_derivative_shows(way):
     assert parents["first"] == ("seen", "hidden")  # in the order of the sites
 
 
+def test_edges_where_derivatives_are_switched_off():
+    """A model that is bound, or first looked at, under no_grad has the same edges."""
+    with torch.no_grad():
+        diagram = PAIRS["crossed"]().bound.diagram()
+    assert diagram.specification == PAIRS["crossed"]().bound.diagram().specification
+
+
 def test_looking_for_edges_changes_no_random_state():
     """Reports and diagrams run the simulator, but what is drawn afterwards is what would have been drawn without."""
     bound = ck.PyroModel(WAYS["count"].predict).bind(obs={"first": 0.3, "second": 0.2})
