@@ -20,9 +20,9 @@ def inner_sites(trace: Any) -> tuple[InnerSite, ...]:
         if site["type"] != "sample" or type(site["fn"]).__name__ == "_Subsample":
             continue
         distribution = site["fn"]
-        plates = tuple(
-            (frame.name, int(frame.size)) for frame in reversed(site["cond_indep_stack"]) if frame.vectorized
-        )
+        frames = [frame for frame in reversed(site["cond_indep_stack"]) if frame.vectorized]
+        plates = tuple((frame.name, int(frame.size)) for frame in frames)
+        depth = max((-frame.dim for frame in frames), default=0)
         own = tuple(site["value"].shape[site["value"].ndim - len(distribution.event_shape) :])
-        found.append(InnerSite(name, distribution, plates, own, bool(site["is_observed"])))
+        found.append(InnerSite(name, distribution, plates, depth, own, bool(site["is_observed"])))
     return tuple(found)

@@ -124,6 +124,7 @@ class InnerSite:
         name: Its name.
         distribution: Its distribution at the preflight, for reports.
         plates: The names and sizes of the simulator's own plates around it.
+        depth: How many dims these plates take at the right of a value.
         shape: The shape of one value, of which there is one for each member of its plates.
         observed: Whether it has a fixed value there.
     """
@@ -131,6 +132,7 @@ class InnerSite:
     name: str
     distribution: Any
     plates: tuple[tuple[str, int], ...]
+    depth: int
     shape: Shape
     observed: bool
 
@@ -171,6 +173,11 @@ class Plan:
     def depth(self) -> int:
         """How many dims the plates take at the right of every value."""
         return -min(self.dims.values(), default=0)
+
+    @property
+    def nesting(self) -> int:
+        """As `depth`, with the simulator's own plates: Pyro's ``max_plate_nesting``."""
+        return max([self.depth, *(site.depth for site in self.inner)])
 
     def with_picks(self, picks: Picks) -> Plan:
         """The plan of a run that looks at these members."""

@@ -25,7 +25,7 @@ from .observations import Observation, name_dims
 from .observed_names import check_data_plates, check_observation_names
 from .plan import InnerSite, Plan, Site
 from .plates import Dims, SitePlates, allocate
-from .population import recording_draws
+from .population_sites import recording_draws
 from .priors import PriorFit, draw_one, fit_prior, site_distribution
 from .reported import Collector, replicates, reports
 from .simulate import Outcome, Simulator, Values, pointer_values, simulate
