@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -30,11 +30,26 @@ def describe(module: Any, plan: Plan) -> ModelDescription:
         layout=plan.layout,
         plates=tuple(PlateDescription(name, plan.sizes[name]) for name in names),
         sites=(
-            *sites,
-            *(_reported(one, plan) for one in plan.reported),
+            *_parents_first([*sites, *(_reported(one, plan) for one in plan.reported)]),
             *(_observation(one, plan) for one in plan.observations.values()),
         ),
     )
+
+
+def _parents_first(sites: Sequence[SiteDescription]) -> tuple[SiteDescription, ...]:
+    """The sites in their order, but each after those that it depends on, which are in no circle."""
+    known = {site.name: site for site in sites}
+    ordered: dict[str, SiteDescription] = {}
+    for site in sites:
+        stack = [site]
+        while stack:
+            waiting = [known[one] for one in stack[-1].parents if one in known and one not in ordered]
+            if waiting:
+                stack.append(waiting[0])
+            else:
+                done = stack.pop()
+                ordered[done.name] = done
+    return tuple(ordered.values())
 
 
 def _note(site: Site, decision: Decision) -> str:
@@ -53,20 +68,39 @@ def _latent(site: Site, plan: Plan, decision: Decision) -> SiteDescription:
         distribution=str(site.source.prior),
         shape=placement.shape,
         plates=placement.plates,
-        parents=tuple(plan.layout.paths[parent] for parent in site.source.parents),
+        parents=_behind(site.source.prior.parents, plan),
         support=describe_support(site.template.support),
         units=getattr(placement.param, "units", None),
         note=_note(site, decision),
     )
 
 
+def _behind(params: Iterable[Any], plan: Plan) -> tuple[str, ...]:
+    """The sites, and the pointers that are reported, through which some params get their values."""
+    reported = {one.param for one in plan.reported}
+    found: dict[str, None] = {}
+    seen = set()
+    stack = [*reversed(tuple(params))]
+    while stack:
+        param = stack.pop()
+        if param in seen:
+            continue
+        seen.add(param)
+        if param.dynamic or param in reported:
+            found[plan.layout.paths[param]] = None
+        elif param.pointer:
+            stack.extend(reversed(tuple(param.children.values())))
+    return tuple(found)
+
+
 def _reported(one: Reported, plan: Plan) -> SiteDescription:
+    parents = () if one.param.live else _behind(one.param.children.values(), plan)
     return SiteDescription(
         name=one.name,
-        distribution="set by the simulator" if one.param.live else "computed",
+        distribution=f"f({', '.join(parent.rpartition('.')[2] for parent in parents)})" if parents else "",
         shape=one.shape,
         plates=one.plates.names,
-        parents=tuple(plan.layout.paths[parent] for parent in one.parents),
+        parents=parents,
         support="-",
         units=getattr(one.param, "units", None),
         deterministic=True,
@@ -128,7 +162,15 @@ def _row(site: SiteDescription, sizes: dict[str, int]) -> tuple[str, ...]:
     if site.likelihood:
         name += " (observed)" if site.observed else " (no data)"
     plates = ", ".join(f"{plate} = {sizes[plate]}" for plate in site.plates)
-    return name, site.distribution, site.support, show(site.shape), plates or "-", _listing(site.parents), site.note
+    return (
+        name,
+        site.distribution or "set by the simulator",
+        site.support,
+        show(site.shape),
+        plates or "-",
+        _listing(site.parents),
+        site.note,
+    )
 
 
 def _listing(names: Sequence[str]) -> str:
