@@ -12,6 +12,7 @@ from ..graph.nodes.node import Node
 from ..graph.views.description import ModelDescription
 from ..graph.views.drawing import renderer
 from .data import prepare
+from .enumeration import check_enumerable, enumerated
 from .hidden import with_hidden_parents
 from .many import log_density
 from .plan import Plan, Site
@@ -79,10 +80,12 @@ class BoundModel:
         Its non-centred sites are ``{site}_decentered``, and params on a circle are sampled as points of a ring,
         ``{site}_ring``.
 
+        Discrete params are marked for enumeration, which Pyro's `TraceEnum_ELBO` and NUTS do.
+
         Args:
             choice: ``"auto"`` where the graph says it pays; True or False; or the names of sites.
         """
-        return reparametrise(self, self.decisions(choice))
+        return enumerated(self, reparametrise(self, self.decisions(choice)))
 
     def decisions(self, choice: NonCentered = "auto") -> dict[str, Decision]:
         """How each site is sampled, and why."""
@@ -93,20 +96,21 @@ class BoundModel:
         """The latent sites whose values are counted rather than measured."""
         return tuple(site for site in self.plan.sites if site.discrete)
 
-    def check_continuous(self) -> None:
+    @property
+    def has_discrete(self) -> bool:
+        """Whether some latent sites are discrete, those included that the simulator samples itself."""
+        inner = (one.distribution.support for one in self.plan.latent_inner)
+        return bool(self.discrete) or any(getattr(support, "is_discrete", False) for support in inner)
+
+    def check_samplable(self) -> None:
         """Check that samplers that follow gradients can take the model.
 
         Raises:
-            SamplingError: It has no latent sites, or discrete ones.
+            SamplingError: It has no latent sites, or discrete ones that cannot be summed out.
         """
-        if not self.plan.sites:
+        if not self.plan.latents:
             raise SamplingError(f"{self!r} has nothing to sample: no param is dynamic. Free some with to_dynamic().")
-        discrete = [site.name for site in self.discrete]
-        if discrete:
-            raise SamplingError(
-                f"NUTS and variational fits follow gradients and cannot sample the discrete {', '.join(discrete)}. "
-                "Sum them out in the likelihood, or fix them with to_static(value)."
-            )
+        check_enumerable(self)
 
     def log_density(self, params: Mapping[str, Any], chunk_size: int | None = None) -> Tensor:
         """The joint log density of params and data at many values of the params.
@@ -122,6 +126,18 @@ class BoundModel:
             SamplingError: A param is missing or has a wrong shape.
         """
         return log_density(self, params, chunk_size)
+
+    def check_whole(self) -> None:
+        """Check that a run looks at all members, so that its density is exact.
+
+        Raises:
+            SamplingError: Plates are subsampled.
+        """
+        if self.subsample_size:
+            raise SamplingError(
+                f"NUTS needs the density of all data, but the plates {', '.join(self.subsample_size)} are subsampled, which "
+                "gives another estimate of it at each step. Fit with ck.fit, or bind without subsample_size=."
+            )
 
     def describe(self) -> ModelDescription:
         """The model in plain data."""

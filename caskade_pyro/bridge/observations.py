@@ -38,6 +38,7 @@ class Observation:
         text: The distribution written out, with the names of params where its arguments are their values.
         parents: The dynamic params that it depends on.
         reads: All params that it depends on, fixed ones included.
+        draws: The sites of the simulator's own that it depends on.
         observed: Whether data are given.
     """
 
@@ -49,6 +50,7 @@ class Observation:
     text: str
     parents: tuple[Any, ...]
     reads: tuple[Any, ...]
+    draws: tuple[str, ...]
     observed: bool
 
 

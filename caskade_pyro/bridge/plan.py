@@ -122,17 +122,23 @@ class InnerSite:
 
     Attributes:
         name: Its name.
-        distribution: Its distribution at the preflight, for reports.
+        distribution: Its distribution at the preflight.
+        text: The distribution written out.
         plates: The names and sizes of the simulator's own plates around it.
+        depth: How many dims these plates take at the right of a value.
         shape: The shape of one value, of which there is one for each member of its plates.
         observed: Whether it has a fixed value there.
+        parents: The names of the sites that it depends on.
     """
 
     name: str
     distribution: Any
+    text: str
     plates: tuple[tuple[str, int], ...]
+    depth: int
     shape: Shape
     observed: bool
+    parents: tuple[str, ...]
 
     @property
     def plate_names(self) -> tuple[str, ...]:
@@ -171,6 +177,11 @@ class Plan:
     def depth(self) -> int:
         """How many dims the plates take at the right of every value."""
         return -min(self.dims.values(), default=0)
+
+    @property
+    def nesting(self) -> int:
+        """As `depth`, with the simulator's own plates: Pyro's ``max_plate_nesting``."""
+        return max([self.depth, *(site.depth for site in self.inner)])
 
     def with_picks(self, picks: Picks) -> Plan:
         """The plan of a run that looks at these members."""

@@ -20,12 +20,12 @@ from ..graph.plates.distributions import map_batch, with_validation
 from ..graph.plates.layout import PlateLayout
 from .dependencies import dependencies, write_out
 from .distributions import to_pyro, with_global_validation
-from .inner import inner_sites
+from .inner import TrackedDraws, inner_sites, tracked
 from .observations import Observation, name_dims
 from .observed_names import check_data_plates, check_observation_names
 from .plan import InnerSite, Plan, Site
 from .plates import Dims, SitePlates, allocate
-from .population import recording_draws
+from .population_sites import recording_draws
 from .priors import PriorFit, draw_one, fit_prior, site_distribution
 from .reported import Collector, replicates, reports
 from .simulate import Outcome, Simulator, Values, pointer_values, simulate
@@ -172,13 +172,15 @@ class _Trial:
     Attributes:
         outcome: What it returned.
         tracked: The values of params that it was given, whose derivatives tell where they go.
-        inner: The sites that it sampled itself.
+        draws: The values that it sampled itself, likewise.
+        inner: The sites at which it did.
         drawn: The params of members that it drew itself.
         collector: What it found of pointers and live params.
     """
 
     outcome: Outcome
     tracked: Values
+    draws: dict[str, Tensor]
     inner: tuple[InnerSite, ...]
     drawn: frozenset[Any]
     collector: Collector
@@ -190,15 +192,15 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
     Raises:
         ModelError: The distribution of the data cannot be built there.
     """
-    tracked = {param: _tracked(value) for param, value in values.items()}
+    params = {param: tracked(value) for param, value in values.items()}
     for placement in layout.placements:
         value = placement.param.value if placement.param.static else None
         if value is not None:
-            tracked[placement.param] = _tracked(value)
+            params[placement.param] = tracked(value)
     collector = Collector(layout)
-    with torch.enable_grad(), recording_draws() as drawn, poutine.trace() as trace:
+    with torch.enable_grad(), recording_draws() as drawn, TrackedDraws() as draws, poutine.trace() as trace:
         try:
-            outcome = simulate(layout, call.simulator, tracked, collect=collector)
+            outcome = simulate(layout, call.simulator, params, collect=collector)
         except FillParamsError:
             check_complete(missing, drawn)  # a param without prior has no value, which is what went wrong first
             raise
@@ -206,7 +208,8 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
             if not str(error).startswith("Expected parameter"):
                 raise
             raise _out_of_range(layout, call, values, error) from error
-    return _Trial(outcome, tracked, inner_sites(trace.trace), frozenset(drawn), collector)
+    inner = inner_sites(trace.trace, layout, params, draws.values)
+    return _Trial(outcome, params, draws.values, inner, frozenset(drawn), collector)
 
 
 def _out_of_range(layout: PlateLayout, call: Call, values: Values, error: ValueError) -> ModelError:
@@ -217,17 +220,13 @@ def _out_of_range(layout: PlateLayout, call: Call, values: Values, error: ValueE
     )
 
 
-def _tracked(value: Tensor) -> Tensor:
-    return value.detach().clone().requires_grad_(value.is_floating_point())
-
-
 def _look_at_prediction(
     layout: PlateLayout, call: Call, trial: _Trial, sites: Sequence[str]
 ) -> tuple[Observation, ...]:
     """What the simulator predicts, and from which params."""
-    predicted, tracked = trial.outcome.predicted, trial.tracked
+    predicted = trial.outcome.predicted
     check_observation_names(predicted, call.data, call.dims, sites, layout)
-    latent = {param: value for param, value in tracked.items() if param.dynamic}
+    latent = {param: value for param, value in trial.tracked.items() if param.dynamic}
     replicates = len(layout.root_shape)
     found = []
     for name, distribution in predicted.items():
@@ -240,9 +239,10 @@ def _look_at_prediction(
                 batch_shape=sizes,
                 event_shape=tuple(distribution.event_shape),
                 distribution=_detached(distribution),
-                text=write_out(distribution, tracked),
+                text=write_out(distribution, trial.tracked),
                 parents=dependencies(distribution, latent),
-                reads=dependencies(distribution, tracked),
+                reads=dependencies(distribution, trial.tracked),
+                draws=dependencies(distribution, trial.draws),
                 observed=data is not None,
             )
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -10,7 +11,7 @@ from typing import Any
 from ..graph.nodes.shapes import show
 from ..graph.views.description import ModelDescription, PlateDescription, SiteDescription
 from .observations import Observation
-from .plan import Plan, Reported, Site
+from .plan import InnerSite, Plan, Reported, Site
 from .reparametrise import Decision, decide
 from .supports import describe_support
 
@@ -28,9 +29,9 @@ def describe(module: Any, plan: Plan) -> ModelDescription:
     return ModelDescription(
         name=module.name,
         layout=plan.layout,
-        plates=tuple(PlateDescription(name, plan.sizes[name]) for name in names),
+        plates=(*(PlateDescription(name, plan.sizes[name]) for name in names), *_inner_plates(plan)),
         sites=(
-            *_parents_first([*sites, *(_reported(one, plan) for one in plan.reported)]),
+            *_parents_first([*sites, *(_reported(one, plan) for one in plan.reported), *map(_inner, plan.inner)]),
             *(_observation(one, plan) for one in plan.observations.values()),
         ),
     )
@@ -50,6 +51,27 @@ def _parents_first(sites: Sequence[SiteDescription]) -> tuple[SiteDescription, .
                 done = stack.pop()
                 ordered[done.name] = done
     return tuple(ordered.values())
+
+
+def _inner_plates(plan: Plan) -> tuple[PlateDescription, ...]:
+    """The plates that the simulator opens itself; how many members it draws may differ from run to run."""
+    drawn = plan.layout.plate_names
+    found = {name: None if name in drawn else size for site in plan.inner for name, size in site.plates}
+    return tuple(PlateDescription(name, size) for name, size in found.items() if name not in plan.sizes)
+
+
+def _inner(site: InnerSite) -> SiteDescription:
+    return SiteDescription(
+        name=site.name,
+        distribution=site.text,
+        shape=site.shape,
+        plates=site.plate_names,
+        parents=site.parents,
+        support=describe_support(site.distribution.support),
+        observed=site.observed,
+        likelihood=site.observed,
+        note="by the simulator",
+    )
 
 
 def _note(site: Site, decision: Decision) -> str:
@@ -113,7 +135,7 @@ def _observation(observation: Observation, plan: Plan) -> SiteDescription:
         distribution=observation.text,
         shape=observation.event_shape,
         plates=observation.dims,
-        parents=tuple(plan.layout.paths[parent] for parent in observation.parents),
+        parents=(*(plan.layout.paths[parent] for parent in observation.parents), *observation.draws),
         support=describe_support(observation.distribution.support),
         observed=observation.observed,
         likelihood=True,
@@ -142,7 +164,7 @@ class Report:
         latent = [site for site in self.description.sites if not site.likelihood and not site.deterministic]
         sizes = {plate.name: plate.size for plate in self.description.plates}
         scalars = sum(_count(site, sizes) for site in latent)
-        plates = ", ".join(f"{name} = {size}" for name, size in sizes.items()) or "none"
+        plates = ", ".join(name if size is None else f"{name} = {size}" for name, size in sizes.items()) or "none"
         return f"{self.description.name}: {len(latent)} latent sites, {scalars} latent scalars; plates: {plates}"
 
     def __repr__(self) -> str:
@@ -157,11 +179,11 @@ class Report:
         return f"<p>{escape(self._title())}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _row(site: SiteDescription, sizes: dict[str, int]) -> tuple[str, ...]:
+def _row(site: SiteDescription, sizes: dict[str, int | None]) -> tuple[str, ...]:
     name = f"{site.name} [{site.units}]" if site.units else site.name
     if site.likelihood:
         name += " (observed)" if site.observed else " (no data)"
-    plates = ", ".join(f"{plate} = {sizes[plate]}" for plate in site.plates)
+    plates = ", ".join(plate if sizes[plate] is None else f"{plate} = {sizes[plate]}" for plate in site.plates)
     return (
         name,
         site.distribution or "set by the simulator",
@@ -178,8 +200,6 @@ def _listing(names: Sequence[str]) -> str:
     return (shown + (f", ... ({len(names)})" if len(names) > 4 else "")) or "-"
 
 
-def _count(site: SiteDescription, sizes: dict[str, int]) -> int:
-    count = 1
-    for size in (*site.shape, *(sizes[plate] for plate in site.plates)):
-        count *= size
-    return count
+def _count(site: SiteDescription, sizes: dict[str, int | None]) -> int:
+    """How many numbers a site stands for; those of a plate whose size varies are not counted."""
+    return math.prod((*site.shape, *(sizes[plate] or 0 for plate in site.plates)))

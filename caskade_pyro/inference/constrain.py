@@ -10,6 +10,7 @@ from pyro import poutine
 from torch import Tensor
 
 from ..bridge.bound import BoundModel
+from ..bridge.enumeration import draw_discrete
 from ..bridge.plan import Quantity
 from ..bridge.reparametrise import NonCentered, reparametrise
 from ..graph.plates.distributions import without_validation
@@ -26,10 +27,12 @@ def to_user_params(bound: BoundModel, draws: dict[str, Tensor], noncentered: Non
         noncentered: Which sites were sampled as offsets.
 
     Returns:
-        By site of the model, and by pointer, draws of shape ``(draws, *plates, *shape)``.
+        By site of the model, and by pointer, draws of shape ``(draws, *plates, *shape)``; those of discrete sites, which
+        were summed out, are drawn given the rest.
     """
     plan = bound.plan
     decisions = bound.decisions(noncentered)
+    draws = draws | draw_discrete(bound, draws, noncentered)
     pointers = [one for one in plan.reported if not one.from_simulator]
     inner = {site.name: draws[site.name] for site in plan.latent_inner if site.name in draws}
     if pointers or any(decision.reparam is not None for decision in decisions.values()):

@@ -98,6 +98,6 @@ def fit(
     """
     if steps < 1:
         raise SamplingError(f"steps must be at least 1, not {steps}.")
-    bound.check_continuous()
+    bound.check_samplable()
     seed = fresh_seed() if seed is None else seed
     return Fit(run_svi(bound, guide, steps, seed, lr, particles, noncentered, progress))

@@ -80,7 +80,8 @@ def sample(
             raise SamplingError(f"{name} must be at least 1, not {value}.")
     if tune < 0:
         raise SamplingError(f"tune must not be negative, but is {tune}.")
-    bound.check_continuous()
+    bound.check_samplable()
+    bound.check_whole()
     if start is not None and bound.decisions(start.fitted.noncentered) != bound.decisions(noncentered):
         raise SamplingError("start= was fitted with another noncentered= than is asked for here; give both the same.")
     seed = fresh_seed() if seed is None else seed

@@ -157,7 +157,13 @@ def fill_params(module: ParamHolder, params: Any, dynamic: bool = True) -> None:
 
 
 def _check_complete(module: Module, evaluation: Evaluation) -> None:
-    missing = [param for param in module.structure.dynamic_params if evaluation.value(param) is None]
+    layout = evaluation.layout
+    missing = [
+        param
+        for param in module.structure.dynamic_params
+        # The members of a plate of unknown size are drawn by the simulator; who asks for them otherwise is told then.
+        if evaluation.value(param) is None and all(layout.plate(name).size for name in layout.chains[param])
+    ]
     if missing:
         names = ", ".join(evaluation.layout.paths[param] for param in missing)
         raise FillParamsError(

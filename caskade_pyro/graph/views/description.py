@@ -44,10 +44,10 @@ class SiteDescription:
 
 @dataclass(frozen=True)
 class PlateDescription:
-    """A plate of a model, one of the graph or of the data."""
+    """A plate of a model: one of the graph, of the data, or of the simulator's own, whose size may vary."""
 
     name: str
-    size: int
+    size: int | None
 
 
 @dataclass(frozen=True)
