@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any
 
@@ -35,13 +36,14 @@ def with_hidden_parents(model: Callable[[], Any], description: ModelDescription)
     """
     latent = [site.name for site in description.sites if not site.likelihood and not site.deterministic]
     observed = [site for site in description.sites if site.likelihood]
-    suspects = [name for name in latent if any(name not in site.parents for site in observed)]
+    params = {placement.site for placement in description.layout.placements}  # not what the simulator draws itself
+    suspects = [name for name in latent if name in params and any(name not in site.parents for site in observed)]
     if not observed or not suspects:
         return description
     state = get_rng_state()
     try:
         with poutine.block(), torch.no_grad(), pyro.validation_enabled(False):
-            found = _found_by_moving(model, [site.name for site in observed], suspects)
+            found = _found_by_moving(model, [site.name for site in observed], suspects, params)
     finally:
         set_rng_state(state)
     added = {site.name: [name for name in suspects if name in found[site.name]] for site in observed}
@@ -58,41 +60,54 @@ def _with_parents(site: SiteDescription, added: Sequence[str], order: Sequence[s
     return replace(site, parents=(*others, *(name for name in order if name in parents)))
 
 
-def _found_by_moving(model: Callable[[], Any], observed: Sequence[str], suspects: Sequence[str]) -> dict[str, set[str]]:
+def _found_by_moving(
+    model: Callable[[], Any], observed: Sequence[str], suspects: Sequence[str], params: AbstractSet[str]
+) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {name: set() for name in observed}
-    base = _draw(model, 0)
-    before = _terms(model, base, observed)
+    before, base = _run(model, {name: value for name, value in _draw(model, 0).items() if name in params}, observed)
     for attempt in range(1, TRIES + 1):
         other = _draw(model, attempt)
         moved = {name: other[name] for name in suspects}
-        after = _terms(model, base | moved, observed)
+        after, _ = _run(model, base | moved, observed)
         for name in _changed(before, after):
-            left = [one for one in suspects if one not in found[name]]
-            found[name].update(
-                one for one in left if name in _changed(before, _terms(model, base | {one: other[one]}, [name]))
-            )
+            for one in suspects:
+                if one not in found[name]:
+                    alone, _ = _run(model, base | {one: other[one]}, [name])
+                    found[name].update({one} if _changed(before, alone) else ())
     return found
+
+
+Terms = dict[str, Tensor | None]
 
 
 def _draw(model: Callable[[], Any], seed: int) -> dict[str, Tensor]:
     """A value for every site that is not computed from others, observed ones as they are."""
     set_rng_seed(seed)
-    return {name: node["value"] for name, node in _sites(model).items() if not node["infer"].get("_deterministic")}
+    return _values(_sites(model))
 
 
-def _terms(model: Callable[[], Any], values: dict[str, Tensor], observed: Sequence[str]) -> dict[str, Tensor | None]:
-    """The log densities of some observations; None where the simulator cannot take the values."""
+def _run(
+    model: Callable[[], Any], values: dict[str, Tensor], observed: Sequence[str]
+) -> tuple[Terms, dict[str, Tensor]]:
+    """The log densities of some observations at these values, and the values of all sites.
+
+    The log densities are None where the simulator cannot take the values.
+    """
     set_rng_seed(0)  # what the simulator draws itself stays the same
     try:
         sites = _sites(poutine.condition(model, values))
     except (ValueError, ArithmeticError, RuntimeError):
-        return dict.fromkeys(observed)
-    return {name: sites[name]["fn"].log_prob(sites[name]["value"]) for name in observed}
+        return dict.fromkeys(observed), {}
+    return {name: sites[name]["fn"].log_prob(sites[name]["value"]) for name in observed}, _values(sites)
 
 
 def _sites(model: Callable[[], Any]) -> dict[str, Any]:
     nodes: dict[str, Any] = poutine.trace(model).get_trace().nodes
     return {name: node for name, node in nodes.items() if node["type"] == "sample"}
+
+
+def _values(sites: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {name: node["value"] for name, node in sites.items() if not node["infer"].get("_deterministic")}
 
 
 def _changed(before: Mapping[str, Tensor | None], after: Mapping[str, Tensor | None]) -> list[str]:
