@@ -11,6 +11,7 @@ import pytest
 import torch
 import xarray as xr
 from bridged import PAIRS
+from pyro import poutine
 from test_diagram import MODELS, OnePlate, Shared, bound_model, state
 
 import caskade_pyro as ck
@@ -161,6 +162,34 @@ def test_upstream_modules_collapse():
     root.leaf = leaf
     diagram = graph_diagram(root, depth=1)
     assert [node.lines for node in diagram.nodes] == [("root", "Module"), ("leaf", "Module", "1 dynamic")]
+
+
+class UpstreamLens(caskade.Module):
+    """A module of the package caskade, with a fixed param beside free ones, one of them with whole numbers as bounds."""
+
+    def __init__(self):
+        super().__init__("lens")
+        self.mass = caskade.Param("mass", shape=(), units="Msun")
+        self.angle = caskade.Param("angle", shape=(), valid=(0, 3), units="unitless")
+        self.redshift = caskade.Param("redshift", 0.5)
+
+    @caskade.forward
+    def deflect(self, mass, angle, redshift):
+        return mass * redshift + angle
+
+
+def test_the_model_of_an_upstream_module():
+    """A model of a module of the package caskade is drawn, and runs."""
+    priors = {"mass": dist.LogNormal(0.0, 1.0)}
+    model = ck.PyroModel(UpstreamLens().deflect, likelihood=lambda x: dist.Normal(x, 1.0), priors=priors)
+    bound = model.bind(obs=torch.tensor(1.0))
+    nodes = {node.id: node.lines for node in bound.diagram().specification.nodes}
+    assert nodes == {
+        "mass": ("mass [Msun]", "~ LogNormal(0, 1)"),
+        "angle": ("angle", "~ Uniform(0, 3)"),
+        "obs": ("obs", "~ Normal(loc, 1)"),
+    }
+    assert set(poutine.trace(bound).get_trace().nodes) >= set(nodes)
 
 
 def test_sites_of_a_collapsed_module():

@@ -141,7 +141,8 @@ class BoundModel:
 
     def describe(self) -> ModelDescription:
         """The model in plain data."""
-        return with_hidden_parents(self, describe(self.model.module, self.plan))
+        plan = self.plan
+        return with_hidden_parents(self, describe(self.model.module, plan), [site.name for site in plan.sites])
 
     def report(self) -> Report:
         """Every site with its prior, support, shape, plates and parents, to read before sampling.

@@ -21,7 +21,9 @@ TRIES = 3
 """So often all params are moved together before one says that none matters; a comparison need not flip at once."""
 
 
-def with_hidden_parents(model: Callable[[], Any], description: ModelDescription) -> ModelDescription:
+def with_hidden_parents(
+    model: Callable[[], Any], description: ModelDescription, params: Sequence[str]
+) -> ModelDescription:
     """Add to the parents of observations those that only show when they are moved.
 
     All params that no derivative reaches are drawn anew from their priors together. Only if that changes the log
@@ -30,20 +32,20 @@ def with_hidden_parents(model: Callable[[], Any], description: ModelDescription)
     Args:
         model: A Pyro model of no arguments.
         description: What derivatives say of it.
+        params: The sites that are params of the graph; what the simulator draws itself is left where it is.
 
     Returns:
         The description with all parents.
     """
     latent = [site.name for site in description.sites if not site.likelihood and not site.deterministic]
     observed = [site for site in description.sites if site.likelihood]
-    params = {placement.site for placement in description.layout.placements}  # not what the simulator draws itself
-    suspects = [name for name in latent if name in params and any(name not in site.parents for site in observed)]
+    suspects = [name for name in params if any(name not in site.parents for site in observed)]
     if not observed or not suspects:
         return description
     state = get_rng_state()
     try:
         with poutine.block(), torch.no_grad(), pyro.validation_enabled(False):
-            found = _found_by_moving(model, [site.name for site in observed], suspects, params)
+            found = _found_by_moving(model, [site.name for site in observed], suspects, set(params))
     finally:
         set_rng_state(state)
     added = {site.name: [name for name in suspects if name in found[site.name]] for site in observed}
