@@ -185,6 +185,29 @@ def test_edges_of_a_population():
     assert [(box.label, box.nodes) for box in diagram.boxes] == [("spots", ("spots.height",))]
 
 
+def test_looking_for_edges_costs_a_few_runs():
+    """However many params a model has, a diagram runs its simulator four times; not at all if derivatives reach all."""
+    runs = []
+
+    class Counted(ck.Module):
+        def __init__(self, idle):
+            super().__init__()
+            for number in range(idle):
+                self.link(f"idle{number}", ck.Param(f"idle{number}", shape=(), prior=dist.Normal(0.0, 1.0)))
+            self.seen = ck.Param("seen", prior=dist.Normal(0.0, 1.0))
+
+        @ck.forward
+        def predict(self, seen):
+            runs.append(seen)
+            return dist.Normal(seen, 1.0)
+
+    for idle, expected in ((0, 0), (1, 4), (30, 4)):
+        bound = ck.PyroModel(Counted(idle).predict).bind(obs=torch.tensor(1.0))
+        runs.clear()
+        bound.diagram()
+        assert len(runs) == expected
+
+
 def test_looking_for_edges_changes_no_random_state():
     """Reports and diagrams run the simulator, but what is drawn afterwards is what would have been drawn without."""
     bound = ck.PyroModel(WAYS["count"].predict).bind(obs={"first": 0.3, "second": 0.2})

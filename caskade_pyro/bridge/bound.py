@@ -142,7 +142,8 @@ class BoundModel:
     def describe(self) -> ModelDescription:
         """The model in plain data."""
         plan = self.plan
-        return with_hidden_parents(self, describe(self.model.module, plan), [site.name for site in plan.sites])
+        described = describe(self.model.module, plan)
+        return with_hidden_parents(self, self.latents, described, [site.name for site in plan.sites])
 
     def report(self) -> Report:
         """Every site with its prior, support, shape, plates and parents, to read before sampling.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any
 
@@ -22,15 +21,16 @@ TRIES = 3
 
 
 def with_hidden_parents(
-    model: Callable[[], Any], description: ModelDescription, params: Sequence[str]
+    model: Callable[[], Any], latents: Callable[[], Any], description: ModelDescription, params: Sequence[str]
 ) -> ModelDescription:
     """Add to the parents of observations those that only show when they are moved.
 
     All params that no derivative reaches are drawn anew from their priors together. Only if that changes the log
-    density of an observation, they are moved one by one. In most models that is a few runs of the simulator.
+    density of an observation, they are moved one by one. In most models that is four runs of the simulator, or none.
 
     Args:
         model: A Pyro model of no arguments.
+        latents: The model of its params alone, without the simulator.
         description: What derivatives say of it.
         params: The sites that are params of the graph; what the simulator draws itself is left where it is.
 
@@ -44,8 +44,9 @@ def with_hidden_parents(
         return description
     state = get_rng_state()
     try:
-        with poutine.block(), torch.no_grad(), pyro.validation_enabled(False):
-            found = _found_by_moving(model, [site.name for site in observed], suspects, set(params))
+        with poutine.block(), pyro.validation_enabled(False):
+            draws = [_draw(latents, params, seed) for seed in range(TRIES + 1)]
+            found = _found_by_moving(model, [site.name for site in observed], suspects, draws)
     finally:
         set_rng_state(state)
     added = {site.name: [name for name in suspects if name in found[site.name]] for site in observed}
@@ -63,12 +64,11 @@ def _with_parents(site: SiteDescription, added: Sequence[str], order: Sequence[s
 
 
 def _found_by_moving(
-    model: Callable[[], Any], observed: Sequence[str], suspects: Sequence[str], params: AbstractSet[str]
+    model: Callable[[], Any], observed: Sequence[str], suspects: Sequence[str], draws: Sequence[dict[str, Tensor]]
 ) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {name: set() for name in observed}
-    before, base = _run(model, {name: value for name, value in _draw(model, 0).items() if name in params}, observed)
-    for attempt in range(1, TRIES + 1):
-        other = _draw(model, attempt)
+    before, base = _run(model, draws[0], observed)
+    for other in draws[1:]:
         moved = {name: other[name] for name in suspects}
         after, _ = _run(model, base | moved, observed)
         for name in _changed(before, after):
@@ -82,10 +82,11 @@ def _found_by_moving(
 Terms = dict[str, Tensor | None]
 
 
-def _draw(model: Callable[[], Any], seed: int) -> dict[str, Tensor]:
-    """A value for every site that is not computed from others, observed ones as they are."""
+def _draw(latents: Callable[[], Any], params: Sequence[str], seed: int) -> dict[str, Tensor]:
+    """A value for every param."""
     set_rng_seed(seed)
-    return _values(_sites(model))
+    sites = _sites(latents)
+    return {name: sites[name]["value"] for name in params}
 
 
 def _run(
@@ -109,6 +110,7 @@ def _sites(model: Callable[[], Any]) -> dict[str, Any]:
 
 
 def _values(sites: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The values of all sites that are not computed from others, observed ones as they are."""
     return {name: node["value"] for name, node in sites.items() if not node["infer"].get("_deterministic")}
 
 
