@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 from bridged import PAIRS
 from pyro import poutine
-from test_diagram import MODELS, OnePlate, Shared, bound_model, state
+from test_diagram import MODELS, Leaf, OnePlate, Shared, bound_model, state
 
 import caskade_pyro as ck
 from caskade_pyro.diagram import Box, DiagramEdge, EdgeKind, NodeKind, graph_diagram, model_diagram, render
@@ -100,6 +100,25 @@ def test_labels_stand_where_no_edges_leave():
     assert crossed.count("labelloc=t") == 1
     assert crossed.index("cluster_items") < crossed.index("labelloc=t")
     assert "labelloc=t" not in bound_model("one plate").diagram().source
+
+
+def test_labels_of_wide_pictures():
+    """In a picture that leads to the right, edges leave a box on the right, and its label then stands on the left."""
+
+    class Wide(ck.Module):
+        def __init__(self):
+            super().__init__("wide")
+            self.hierarchical_link("leaves", Leaf(), size=4)
+            for number in range(30):
+                self.leaves.link(f"x{number}", ck.Param(f"x{number}", shape=(), prior=dist.Normal(0.0, 1.0)))
+
+        @ck.forward
+        def predict(self):
+            return dist.Normal(sum(param.value.sum() for param in self.leaves.children.values()), 1.0)
+
+    source = ck.PyroModel(Wide().predict).bind(obs=torch.tensor(1.0)).diagram().source
+    assert source.count("labeljust=l") == source.count("rankdir=LR") == 1
+    assert "labelloc=t" not in source
 
 
 # Modules as one node
