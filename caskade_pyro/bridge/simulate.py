@@ -73,7 +73,7 @@ def _over_replicates(layout: PlateLayout, values: Values, function: Callable[[Ev
     """Call a function in an evaluation with these values, for all replicates of the whole model at once."""
     replicates = layout.root_shape
     if not replicates:
-        with Evaluation(layout.root, values, layout=layout) as evaluation:
+        with Evaluation(layout.standpoint, values) as evaluation:
             return function(evaluation)
     given = dict(values)
     for placement in layout.placements:
@@ -89,7 +89,7 @@ def _pad(value: Tensor, dims: int) -> Tensor:
 
 def _over_first_dims(layout: PlateLayout, values: Values, sizes: Shape, function: Callable[[Evaluation], Any]) -> Any:
     if not sizes:
-        with Evaluation(layout.root, values, layout=layout) as evaluation:
+        with Evaluation(layout.standpoint, values) as evaluation:
             return function(evaluation)
     params = list(values)
     shared = [values[param].shape[0] == 1 != sizes[0] for param in params]

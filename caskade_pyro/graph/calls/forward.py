@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -13,10 +13,10 @@ from torch import Tensor
 from ...errors import ActiveStateError, FillParamsError
 from ..nodes.structure import is_param
 from ..plates.members import Members, check_entry, enter_constants, member_values
-from .ambient import overrides_below, takes_unconstrained
+from . import ambient
 from .compiling import read_graph
 from .evaluation import Evaluation, active_evaluation, current_evaluation, current_root, functorch_level
-from .packing import as_value, remaining_chain, unpack
+from .packing import as_value, unpack
 
 if TYPE_CHECKING:
     from ..nodes.module import Module
@@ -62,7 +62,7 @@ def forward(method: Method) -> Method:
     @wraps(method)
     def wrapped(self: Module, *args: Any, **kwargs: Any) -> Any:
         evaluation = current_evaluation()
-        if evaluation is not None and self in evaluation.online and "params" not in kwargs:
+        if evaluation is not None and self in evaluation.standpoint.online and "params" not in kwargs:
             if functorch_level() == evaluation.level:
                 return signature.run(self, evaluation, args, kwargs)
             with evaluation.scope({}) as scope:
@@ -87,35 +87,28 @@ def open_call(module: Module, params: Any) -> Evaluation:
     Raises:
         FillParamsError: The params do not match the graph, or one has no value.
     """
-    if _is_empty(params):
+    if isinstance(params, (list, tuple)) and not params:
         return open_evaluation(module, None)
     evaluation = open_evaluation(module, params)
-    if len(evaluation.values) < len(module.structure.dynamic_params) or overrides_below(module):
+    if ambient.state.overrides or len(evaluation.values) < len(module.structure.dynamic_params):
         _check_complete(module, evaluation)
     return evaluation
-
-
-def _is_empty(params: Any) -> bool:
-    return isinstance(params, (list, tuple)) and len(params) == 0
 
 
 def open_evaluation(module: ParamHolder, params: Any) -> Evaluation:
     """The evaluation of a call that is given params; inside of that of the caller, where the module belongs to it."""
     around = active_evaluation(module)
+    standpoint = module.structure.layout.standpoint if around is None else around.standpoint.enter(module)
+    values = given_values(module, standpoint.layout, standpoint.inside, params)
     if around is None:
-        layout = module.structure.layout
-        inside: tuple[str, ...] = ()
-    else:
-        layout = around.layout
-        inside = (*around.inside, *remaining_chain(layout, around.inside, module))
-    values = given_values(module, layout, inside, params)
-    if around is None:
-        values.update(overrides_below(module))
+        if ambient.state.overrides:
+            values.update(ambient.overrides_below(module))
     else:
         if params is None:
-            check_entry(module, around, inside)
-        enter_constants(module, around, inside, values)
-    return Evaluation(module, values, outer=around, inside=inside, layout=layout)
+            check_entry(module, around, standpoint.inside)
+        if standpoint.carries:
+            enter_constants(module, around, standpoint.inside, values)
+    return Evaluation(standpoint, values, around)
 
 
 def given_values(
@@ -123,7 +116,9 @@ def given_values(
 ) -> dict[Param, Tensor]:
     """The values that a call is given, brought from the real line into the bounds of the params where they are such."""
     values = {} if params is None else unpack(module, layout, inside, params, dynamic)
-    return inside_bounds(values) if takes_unconstrained(module, current_root()) else values
+    if ambient.state.unconstrained and ambient.takes_unconstrained(module, current_root()):
+        return inside_bounds(values)
+    return values
 
 
 def inside_bounds(values: dict[Param, Tensor]) -> dict[Param, Tensor]:
@@ -149,10 +144,11 @@ def fill_params(module: ParamHolder, params: Any, dynamic: bool = True) -> None:
         )
     values = unpack(module, evaluation.layout, evaluation.inside, params, dynamic)
     before = evaluation.previous
-    if takes_unconstrained(module, module) or takes_unconstrained(module, None if before is None else before.root):
+    where = None if before is None else before.root
+    if ambient.takes_unconstrained(module, module) or ambient.takes_unconstrained(module, where):
         values = inside_bounds(values)
     if evaluation.outer is None:
-        values.update(overrides_below(module))
+        values.update(ambient.overrides_below(module))
     evaluation.fill(values)
 
 
@@ -166,6 +162,32 @@ def _check_complete(module: Module, evaluation: Evaluation) -> None:
         )
 
 
+class _Request(NamedTuple):
+    """An argument that the graph fills: with the value of a param, or for the members of a linked child.
+
+    Attributes:
+        name: The argument.
+        param: The param.
+        child: The child whose members' values, or the dims of these, are asked for.
+    """
+
+    name: str
+    param: Param | None
+    child: Module | None
+
+
+class _Filling(NamedTuple):
+    """What a method and the graph of its module say together, remembered until the graph is edited.
+
+    Attributes:
+        requests: The arguments that the graph fills.
+        most: How many positional arguments a call without keywords can have that is given no params.
+    """
+
+    requests: tuple[_Request, ...]
+    most: float
+
+
 class _Signature:
     """What the decorator knows of a method: which arguments it takes and which of them a graph can fill."""
 
@@ -177,20 +199,22 @@ class _Signature:
         self.positional = tuple((p.name, p.default is p.empty) for p in parameters if p.kind in positional)
         self.takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
 
-    def requests(self, module: Module) -> tuple[tuple[str, Param | None, Module | None], ...]:
-        """The arguments that the graph fills, each with the param, or the linked child whose members it stands for."""
-        remembered = module.structure.requests
-        known: tuple[tuple[str, Param | None, Module | None], ...] | None = remembered.get(self)
+    def filling(self, module: Module) -> _Filling:
+        """What the graph of a module fills in."""
+        remembered = module.structure.fillings
+        known: _Filling | None = remembered.get(self)
         if known is None:
-            found: list[tuple[str, Param | None, Module | None]] = []
-            for name in self.names:
-                child = module.children.get(name)
-                if child is not None and is_param(child):
-                    found.append((name, cast("Param", child), None))
-                elif (key := _plate_key(module, name)) is not None:
-                    found.append((name, None, cast("Module", module.children[key])))
-            known = remembered[self] = tuple(found)
+            requests = tuple(self._requests(module))
+            known = remembered[self] = _Filling(requests, self._most_without_params(module, requests, ()))
         return known
+
+    def _requests(self, module: Module) -> Iterator[_Request]:
+        for name in self.names:
+            child = module.children.get(name)
+            if child is not None and is_param(child):
+                yield _Request(name, cast("Param", child), None)
+            elif (key := _plate_key(module, name)) is not None:
+                yield _Request(name, None, cast("Module", module.children[key]))
 
     def take_params(
         self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -201,20 +225,14 @@ class _Signature:
             return args, kwargs.pop("params"), kwargs
         if not args:
             return args, None, kwargs
-        given = len(args) > (self._most_without_params(module, kwargs.keys()) if kwargs else self._usual_most(module))
-        return (args[:-1], args[-1], kwargs) if given else (args, None, kwargs)
+        requests, most = self.filling(module)
+        if kwargs:
+            most = self._most_without_params(module, requests, kwargs)
+        return (args[:-1], args[-1], kwargs) if len(args) > most else (args, None, kwargs)
 
-    def _usual_most(self, module: Module) -> float:
-        """`_most_without_params` of a call without keywords, remembered until the graph is edited."""
-        remembered = module.structure.requests
-        key = (self, "most")
-        if key not in remembered:
-            remembered[key] = self._most_without_params(module, ())
-        return cast("float", remembered[key])
-
-    def _most_without_params(self, module: Module, keywords: Iterable[str]) -> float:
+    def _most_without_params(self, module: Module, requests: tuple[_Request, ...], keywords: Iterable[str]) -> float:
         """How many positional arguments a call can have that is given no params."""
-        filled = {name for name, _, _ in self.requests(module)}.union(keywords)
+        filled = {request.name for request in requests}.union(keywords)
         if module.structure.dynamic_params:
             return sum(required for name, required in self.positional if name not in filled)
         return float("inf") if self.takes_any else self._reachable(filled)
@@ -228,28 +246,23 @@ class _Signature:
 
     def run(self, module: Module, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the method with the values of an evaluation."""
-        if not kwargs:
-            return self._call(module, evaluation, args, kwargs)
-        overrides = {}
-        for name, value in kwargs.items():
-            child = module.children.get(name)
-            if child is not None and is_param(child):
-                param = cast("Param", child)
-                overrides[param] = as_value(param, evaluation.layout.paths[param], value)
-        if not overrides:
-            return self._call(module, evaluation, args, kwargs)
-        own = {name: value for name, value in kwargs.items() if module.children.get(name) not in overrides}
-        with evaluation.scope(overrides) as scope:
-            return self._call(module, scope, args, own)
+        if kwargs and (overrides := _overrides(module, evaluation, kwargs)):
+            own = {name: value for name, value in kwargs.items() if module.children.get(name) not in overrides}
+            with evaluation.scope(overrides) as scope:
+                return self._call(module, scope, args, own)
+        return self._call(module, evaluation, args, kwargs)
 
     def _call(self, module: Module, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         filled: dict[str, Any] = {}
         members: Members | None = None
-        for name, param, child in self.requests(module):
+        for name, param, child in self.filling(module).requests:
             if param is not None:
                 filled[name] = _require(evaluation, param)
             elif child is not None and name not in kwargs:
-                filled[name], members = _members(child, evaluation, name, members)
+                # The values may have been looked up already, for the other of {key}_params and {key}_dims.
+                if members is None or members.plate.module is not child:
+                    members = member_values(evaluation, child)
+                filled[name] = _grouped(child, members.values if name.endswith("_params") else members.dims)
         if members is None:
             return self.method(module, *args, **filled, **kwargs)
         try:
@@ -260,6 +273,17 @@ class _Signature:
             if explained is None or not str(error).startswith("vmap"):
                 raise
             raise explained from error
+
+
+def _overrides(module: Module, evaluation: Evaluation, kwargs: dict[str, Any]) -> dict[Param, Tensor]:
+    """The values of a module's own params that were given by keyword."""
+    overrides = {}
+    for name, value in kwargs.items():
+        child = module.children.get(name)
+        if child is not None and is_param(child):
+            param = cast("Param", child)
+            overrides[param] = as_value(param, evaluation.layout.paths[param], value)
+    return overrides
 
 
 def _require(evaluation: Evaluation, param: Param) -> Tensor:
@@ -278,16 +302,13 @@ def _plate_key(module: Module, name: str) -> str | None:
     return None
 
 
-def _members(child: Module, evaluation: Evaluation, name: str, known: Members | None) -> tuple[list[Any], Members]:
-    """The values or the dims of the params of a linked child, in the order of its dynamic params.
+def _grouped(child: Module, entries: list[Any]) -> list[Any]:
+    """What is said of the params of a linked child, dynamic ones first, in the form in which a call of the child takes it.
 
-    With several groups of params these are a list for each group, which is what a call of the child takes.
+    That is a list for its dynamic params; with several groups of these, a list for each group.
     """
-    # The values may have been looked up already, for the other of {key}_params and {key}_dims.
-    members = known if known is not None and known.plate.module is child else member_values(evaluation, child)
-    params = child.structure.dynamic_params
-    by_param = members.values if name.endswith("_params") else members.dims
-    groups = child.dynamic_param_groups
+    params, groups = child.structure.dynamic_params, child.structure.groups
     if len(groups) > 1:
-        return [[by_param[param] for param in params if param.group == group] for group in groups], members
-    return [by_param[param] for param in params], members
+        by_param = list(zip(params, entries, strict=False))
+        return [[entry for param, entry in by_param if param.group == group] for group in groups]
+    return entries[: len(params)]

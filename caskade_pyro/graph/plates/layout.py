@@ -17,6 +17,7 @@ from ..nodes.declaration import PlateDeclaration
 from ..nodes.shapes import Shape, broadcast_shapes, show
 from ..nodes.structure import is_param
 from ..nodes.traversal import topological_order
+from .standpoint import Standpoint
 
 if TYPE_CHECKING:
     from ..nodes.node import Node
@@ -111,6 +112,11 @@ class PlateLayout:
             if plate.module is child and ahead == [plate.name]:
                 return plate
         return None
+
+    @cached_property
+    def standpoint(self) -> Standpoint:
+        """From where a call of the root sees the graph."""
+        return Standpoint(self.root, self)
 
     @cached_property
     def root_shape(self) -> Shape:
