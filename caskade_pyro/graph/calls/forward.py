@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from ...errors import ActiveStateError, FillParamsError
-from ..nodes.structure import is_param
-from ..plates.members import Members, check_entry, enter_constants, member_values
+from ..plates.members import check_entry, enter_constants
 from . import ambient
 from .compiling import read_graph
 from .evaluation import Evaluation, active_evaluation, current_evaluation, current_root, functorch_level
-from .packing import as_value, unpack
+from .packing import unpack
+from .signature import Signature
 
 if TYPE_CHECKING:
     from ..nodes.module import Module
@@ -57,7 +56,7 @@ def forward(method: Method) -> Method:
         >>> Decay().at(torch.tensor([0.0, 1.0]), torch.tensor([2.0]))
         tensor([1.0000, 0.1353])
     """
-    signature = _Signature(method)
+    signature = Signature(method)
 
     @wraps(method)
     def wrapped(self: Module, *args: Any, **kwargs: Any) -> Any:
@@ -160,155 +159,3 @@ def _check_complete(module: Module, evaluation: Evaluation) -> None:
             f"The call of {module!r} is given no value for {names}, which {'is' if len(missing) == 1 else 'are'} dynamic "
             "and without a value of its own. Pass params as the last argument, or set the value."
         )
-
-
-class _Request(NamedTuple):
-    """An argument that the graph fills: with the value of a param, or for the members of a linked child.
-
-    Attributes:
-        name: The argument.
-        param: The param.
-        child: The child whose members' values, or the dims of these, are asked for.
-    """
-
-    name: str
-    param: Param | None
-    child: Module | None
-
-
-class _Filling(NamedTuple):
-    """What a method and the graph of its module say together, remembered until the graph is edited.
-
-    Attributes:
-        requests: The arguments that the graph fills.
-        most: How many positional arguments a call without keywords can have that is given no params.
-    """
-
-    requests: tuple[_Request, ...]
-    most: float
-
-
-class _Signature:
-    """What the decorator knows of a method: which arguments it takes and which of them a graph can fill."""
-
-    def __init__(self, method: Callable[..., Any]) -> None:
-        parameters = list(inspect.signature(method).parameters.values())[1:]
-        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        self.method = method
-        self.names = tuple(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
-        self.positional = tuple((p.name, p.default is p.empty) for p in parameters if p.kind in positional)
-        self.takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-
-    def filling(self, module: Module) -> _Filling:
-        """What the graph of a module fills in."""
-        remembered = module.structure.fillings
-        known: _Filling | None = remembered.get(self)
-        if known is None:
-            requests = tuple(self._requests(module))
-            known = remembered[self] = _Filling(requests, self._most_without_params(module, requests, ()))
-        return known
-
-    def _requests(self, module: Module) -> Iterator[_Request]:
-        for name in self.names:
-            child = module.children.get(name)
-            if child is not None and is_param(child):
-                yield _Request(name, cast("Param", child), None)
-            elif (key := _plate_key(module, name)) is not None:
-                yield _Request(name, None, cast("Module", module.children[key]))
-
-    def take_params(
-        self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], Any, dict[str, Any]]:
-        """Separate the params of the graph from the method's own arguments."""
-        if "params" in kwargs:
-            kwargs = dict(kwargs)
-            return args, kwargs.pop("params"), kwargs
-        if not args:
-            return args, None, kwargs
-        requests, most = self.filling(module)
-        if kwargs:
-            most = self._most_without_params(module, requests, kwargs)
-        return (args[:-1], args[-1], kwargs) if len(args) > most else (args, None, kwargs)
-
-    def _most_without_params(self, module: Module, requests: tuple[_Request, ...], keywords: Iterable[str]) -> float:
-        """How many positional arguments a call can have that is given no params."""
-        filled = {request.name for request in requests}.union(keywords)
-        if module.structure.dynamic_params:
-            return sum(required for name, required in self.positional if name not in filled)
-        return float("inf") if self.takes_any else self._reachable(filled)
-
-    def _reachable(self, filled: set[str]) -> int:
-        """How many arguments can be given by position: those in front of the first one that the graph fills."""
-        for index, (name, _) in enumerate(self.positional):
-            if name in filled:
-                return index
-        return len(self.positional)
-
-    def run(self, module: Module, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call the method with the values of an evaluation."""
-        if kwargs and (overrides := _overrides(module, evaluation, kwargs)):
-            own = {name: value for name, value in kwargs.items() if module.children.get(name) not in overrides}
-            with evaluation.scope(overrides) as scope:
-                return self._call(module, scope, args, own)
-        return self._call(module, evaluation, args, kwargs)
-
-    def _call(self, module: Module, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        filled: dict[str, Any] = {}
-        members: Members | None = None
-        for name, param, child in self.filling(module).requests:
-            if param is not None:
-                filled[name] = _require(evaluation, param)
-            elif child is not None and name not in kwargs:
-                # The values may have been looked up already, for the other of {key}_params and {key}_dims.
-                if members is None or members.plate.module is not child:
-                    members = member_values(evaluation, child)
-                filled[name] = _grouped(child, members.values if name.endswith("_params") else members.dims)
-        if members is None:
-            return self.method(module, *args, **filled, **kwargs)
-        try:
-            return self.method(module, *args, **filled, **kwargs)
-        except ValueError as error:
-            # torch.vmap knows dims and sizes, but not whose they are.
-            explained = members.nothing_batched() or members.disagreement()
-            if explained is None or not str(error).startswith("vmap"):
-                raise
-            raise explained from error
-
-
-def _overrides(module: Module, evaluation: Evaluation, kwargs: dict[str, Any]) -> dict[Param, Tensor]:
-    """The values of a module's own params that were given by keyword."""
-    overrides = {}
-    for name, value in kwargs.items():
-        child = module.children.get(name)
-        if child is not None and is_param(child):
-            param = cast("Param", child)
-            overrides[param] = as_value(param, evaluation.layout.paths[param], value)
-    return overrides
-
-
-def _require(evaluation: Evaluation, param: Param) -> Tensor:
-    value = evaluation.value(param)
-    if value is None:
-        what = "live and not set yet in this call" if param.live else f"{param.node_type} and has no value"
-        raise FillParamsError(f"Param {evaluation.layout.paths.get(param, param.name)} is asked for, but it is {what}.")
-    return value
-
-
-def _plate_key(module: Module, name: str) -> str | None:
-    for suffix in ("_params", "_dims"):
-        key = name.removesuffix(suffix)
-        if key != name and key in module.plate_declarations:
-            return key
-    return None
-
-
-def _grouped(child: Module, entries: list[Any]) -> list[Any]:
-    """What is said of the params of a linked child, dynamic ones first, in the form in which a call of the child takes it.
-
-    That is a list for its dynamic params; with several groups of these, a list for each group.
-    """
-    params, groups = child.structure.dynamic_params, child.structure.groups
-    if len(groups) > 1:
-        by_param = list(zip(params, entries, strict=False))
-        return [[entry for param, entry in by_param if param.group == group] for group in groups]
-    return entries[: len(params)]
