@@ -120,12 +120,13 @@ class Evaluation:
         """The value of a param in this call; None if it has none."""
         if self._reading:
             self._reading[-1].add(param)
-        evaluation: Evaluation | None = self
-        while evaluation is not None:
+        value = self.values.get(param)
+        evaluation = self.outer
+        while value is None and evaluation is not None:
             value = evaluation.values.get(param)
-            if value is not None:
-                return value
             evaluation = evaluation.outer
+        if value is not None:
+            return value
         return self._pointer_value(param) if param.pointer else param.stored_value
 
     def _pointer_value(self, param: Param) -> Tensor | None:

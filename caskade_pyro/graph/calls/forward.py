@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from ...errors import ActiveStateError, FillParamsError
 from ..plates.members import check_entry, enter_constants
@@ -63,14 +63,15 @@ def forward(method: Method) -> Method:
         evaluation = current_evaluation()
         if evaluation is not None and self in evaluation.standpoint.online and "params" not in kwargs:
             if functorch_level() == evaluation.level:
-                return signature.run(self, evaluation, args, kwargs)
+                return signature.wiring(self).run(evaluation, args, kwargs)
             with evaluation.scope({}) as scope:
-                return signature.run(self, scope, args, kwargs)
-        if torch.compiler.is_compiling():
+                return signature.wiring(self).run(scope, args, kwargs)
+        if is_compiling():
             read_graph(self)
-        args, params, kwargs = signature.take_params(self, args, kwargs)
+        wiring = signature.wiring(self)
+        args, params, kwargs = wiring.take_params(args, kwargs)
         with open_call(self, params) as evaluation:
-            return signature.run(self, evaluation, args, kwargs)
+            return wiring.run(evaluation, args, kwargs)
 
     # The compiler counts its versions by code object, so each method has its own; tracebacks show the method's name.
     wrapped.__code__ = wrapped.__code__.replace(co_name=method.__name__)  # type: ignore[attr-defined]
@@ -89,7 +90,7 @@ def open_call(module: Module, params: Any) -> Evaluation:
     if isinstance(params, (list, tuple)) and not params:
         return open_evaluation(module, None)
     evaluation = open_evaluation(module, params)
-    if ambient.state.overrides or len(evaluation.values) < len(module.structure.dynamic_params):
+    if ambient.state.overrides or len(evaluation.values) < evaluation.standpoint.asks_for:
         _check_complete(module, evaluation)
     return evaluation
 

@@ -165,18 +165,19 @@ def _unpack_tensor(
     node: Node, layout: PlateLayout, inside: tuple[str, ...], params: Tensor, chosen: tuple[Param, ...]
 ) -> Values:
     places = cached_slots(layout, node, chosen, inside)
-    batch, entries = params.shape[:-1], params.shape[-1:]
-    if entries != (places.length,):
+    shape, dtype = params.shape, params.dtype
+    if not shape or shape[-1] != places.length:
         table = "\n".join(f"  {slot.path}: {slot.size} {show(slot.shape)}" for slot in places)
         raise FillParamsArrayError(
             f"{node!r} needs a vector of {places.length} params, the last dim of a tensor; got the shape "
             f"{show(params.shape)}." + (f"\n{table}" if places else "")
         )
-    inexact = params.is_floating_point() or params.is_complex()
-    if inexact and not batch and places.all_flat:
+    inexact = dtype.is_floating_point or dtype.is_complex
+    if inexact and len(shape) == 1 and places.all_flat:
         return dict(zip(chosen, params.split_with_sizes(places.sizes), strict=True))
-    if inexact and not batch and places.all_scalar:
+    if inexact and len(shape) == 1 and places.all_scalar:
         return dict(zip(chosen, params.unbind(), strict=True))
+    batch = tuple(shape[:-1])
     pieces = params.split_with_sizes(places.sizes, dim=-1) if places else ()
     if not inexact:
         pieces = tuple(as_inexact(slot.param, piece) for slot, piece in zip(places, pieces, strict=True))

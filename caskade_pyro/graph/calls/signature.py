@@ -1,9 +1,10 @@
-"""What the decorator of forward methods knows of a method, and how it calls it."""
+"""What a forward method asks of the graph, and how it is called with that."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Set
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ...errors import FillParamsError, PlateError
@@ -18,14 +19,19 @@ if TYPE_CHECKING:
     from ..nodes.param import Param
     from .evaluation import Evaluation
 
-__all__ = ["Signature"]
+__all__ = ["Signature", "Wiring"]
 
 
 class Signature:
-    """Which arguments a method takes, and which of them a graph can fill.
+    """The arguments of a method.
 
     Args:
         method: The method.
+
+    Attributes:
+        names: The arguments that have a name.
+        positional: Those that can be given by position, and whether they must be given.
+        takes_any: Whether further ones can be given by position.
     """
 
     def __init__(self, method: Callable[..., Any]) -> None:
@@ -36,40 +42,87 @@ class Signature:
         self.positional = tuple((p.name, p.default is p.empty) for p in parameters if p.kind in positional)
         self.takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
 
-    def take_params(
-        self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], Any, dict[str, Any]]:
+    def wiring(self, module: Module) -> Wiring:
+        """The method's part in the graph of a module, remembered until that is edited."""
+        wirings = module.structure.wirings
+        known: Wiring | None = wirings.get(self)
+        if known is None:
+            known = wirings[self] = Wiring(self, module)
+        return known
+
+
+class Wiring:
+    """Which arguments of a method the graph of its module fills.
+
+    Args:
+        signature: The arguments of the method.
+        module: The module.
+
+    Attributes:
+        params: The arguments that are filled with the value of a param.
+        members: The linked children of whose members arguments ask.
+        names: All arguments that are filled.
+        most: How many positional arguments a call without keywords can have that is given no params.
+    """
+
+    def __init__(self, signature: Signature, module: Module) -> None:
+        self.signature = signature
+        self.module = module
+        params: list[tuple[str, Param]] = []
+        asked: dict[Module, list[tuple[str, bool]]] = {}
+        for name in signature.names:
+            child = module.children.get(name)
+            key, _, what = name.rpartition("_")
+            if child is not None and is_param(child):
+                params.append((name, cast("Param", child)))
+            elif what in ("params", "dims") and key in module.plate_declarations:
+                asked.setdefault(cast("Module", module.children[key]), []).append((name, what == "params"))
+        self.params = tuple(params)
+        self.members = tuple(_Asked(child, tuple(names), _groups(child)) for child, names in asked.items())
+        self.names = frozenset(name for name, _ in chain(params, *asked.values()))
+        self.most = self._most_without_params(self.names)
+
+    def take_params(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Any, dict[str, Any]]:
         """Separate the params of the graph from the method's own arguments."""
         if "params" in kwargs:
             kwargs = dict(kwargs)
             return args, kwargs.pop("params"), kwargs
         if not args:
             return args, None, kwargs
-        filling = self._filling(module)
-        most = self._most_without_params(module, {*filling.names, *kwargs}) if kwargs else filling.most
+        most = self._most_without_params(self.names.union(kwargs)) if kwargs else self.most
         return (args[:-1], args[-1], kwargs) if len(args) > most else (args, None, kwargs)
 
-    def run(self, module: Module, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _most_without_params(self, filled: Set[str]) -> float:
+        """How many positional arguments a call can have that is given no params."""
+        if self.module.structure.dynamic_params:
+            return sum(required for name, required in self.signature.positional if name not in filled)
+        return float("inf") if self.signature.takes_any else self._reachable(filled)
+
+    def _reachable(self, filled: Set[str]) -> int:
+        """How many arguments can be given by position: those in front of the first one that the graph fills."""
+        for index, (name, _) in enumerate(self.signature.positional):
+            if name in filled:
+                return index
+        return len(self.signature.positional)
+
+    def run(self, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the method with the values of an evaluation."""
+        module = self.module
         if kwargs and (overrides := _overrides(module, evaluation, kwargs)):
             own = {name: value for name, value in kwargs.items() if module.children.get(name) not in overrides}
             with evaluation.scope(overrides) as scope:
-                return self._call(module, scope, args, own)
-        return self._call(module, evaluation, args, kwargs)
-
-    def _call(self, module: Module, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        filling = self._filling(module)
+                return self.run(scope, args, own)
         filled: dict[str, Any] = {}
-        for name, param in filling.params:
+        for name, param in self.params:
             value = evaluation.value(param)
             if value is None:
                 raise _no_value(evaluation, param)
             filled[name] = value
-        if not filling.members:
-            return self.method(module, *args, **filled, **kwargs)
-        seen = _fill_members(filling, evaluation, kwargs, filled)
+        if not self.members:
+            return self.signature.method(module, *args, **filled, **kwargs)
+        seen = self._fill_members(evaluation, kwargs, filled)
         try:
-            return self.method(module, *args, **filled, **kwargs)
+            return self.signature.method(module, *args, **filled, **kwargs)
         except ValueError as error:
             # torch.vmap knows dims and sizes, but not whose they are.
             explained = _explanation(seen) if str(error).startswith("vmap") else None
@@ -77,56 +130,46 @@ class Signature:
                 raise
             raise explained from error
 
-    def _filling(self, module: Module) -> _Filling:
-        """What the graph of a module fills in, remembered until the graph is edited."""
-        remembered = module.structure.fillings
-        known: _Filling | None = remembered.get(self)
-        if known is None:
-            known = remembered[self] = self._look_at(module)
-        return known
-
-    def _look_at(self, module: Module) -> _Filling:
-        params = []
-        members: dict[Module, dict[str, str]] = {}
-        for name in self.names:
-            child = module.children.get(name)
-            key, _, what = name.rpartition("_")
-            if child is not None and is_param(child):
-                params.append((name, cast("Param", child)))
-            elif what in ("params", "dims") and key in module.plate_declarations:
-                members.setdefault(cast("Module", module.children[key]), {})[name] = what
-        names = frozenset(name for name, _ in params).union(*members.values())
-        pairs = tuple((child, tuple(asked.items())) for child, asked in members.items())
-        return _Filling(tuple(params), pairs, names, self._most_without_params(module, names))
-
-    def _most_without_params(self, module: Module, filled: Set[str]) -> float:
-        """How many positional arguments a call can have that is given no params."""
-        if module.structure.dynamic_params:
-            return sum(required for name, required in self.positional if name not in filled)
-        return float("inf") if self.takes_any else self._reachable(filled)
-
-    def _reachable(self, filled: Set[str]) -> int:
-        """How many arguments can be given by position: those in front of the first one that the graph fills."""
-        for index, (name, _) in enumerate(self.positional):
-            if name in filled:
-                return index
-        return len(self.positional)
+    def _fill_members(self, evaluation: Evaluation, kwargs: dict[str, Any], filled: dict[str, Any]) -> list[Members]:
+        """Fill in what is asked of the members of linked children, and was not given; returns these members."""
+        seen = []
+        for asked in self.members:
+            members: Members | None = None
+            for name, wants_params in asked.arguments:
+                if name in kwargs:
+                    continue
+                if members is None:
+                    members = member_values(evaluation, asked.child)
+                    seen.append(members)
+                filled[name] = asked.for_call(members.values if wants_params else members.dims)
+        return seen
 
 
-class _Filling(NamedTuple):
-    """The arguments of a method that the graph of its module fills.
+class _Asked(NamedTuple):
+    """What a method asks of the members of a linked child.
 
     Attributes:
-        params: Those that are filled with the value of a param.
-        members: Linked children, each with the arguments that ask for its members' params, and those for their dims.
-        names: All of them.
-        most: How many positional arguments a call without keywords can have that is given no params.
+        child: The child.
+        arguments: Their names, and whether each asks for the params of the members, or for their dims.
+        groups: For each group of the child's dynamic params, the places of these among all of its dynamic params.
     """
 
-    params: tuple[tuple[str, Param], ...]
-    members: tuple[tuple[Module, tuple[tuple[str, str], ...]], ...]
-    names: frozenset[str]
-    most: float
+    child: Module
+    arguments: tuple[tuple[str, bool], ...]
+    groups: tuple[tuple[int, ...], ...]
+
+    def for_call(self, entries: list[Any]) -> list[Any]:
+        """Entries for the child's params, dynamic ones first, as a call of it takes them: in several groups, a list of each."""
+        if len(self.groups) > 1:
+            return [[entries[place] for place in group] for group in self.groups]
+        return entries[: len(self.groups[0])] if self.groups else []
+
+
+def _groups(child: Module) -> tuple[tuple[int, ...], ...]:
+    params = child.structure.dynamic_params
+    return tuple(
+        tuple(place for place, param in enumerate(params) if param.group == group) for group in child.structure.groups
+    )
 
 
 def _overrides(module: Module, evaluation: Evaluation, kwargs: dict[str, Any]) -> dict[Param, Tensor]:
@@ -145,38 +188,9 @@ def _no_value(evaluation: Evaluation, param: Param) -> FillParamsError:
     return FillParamsError(f"Param {evaluation.layout.paths.get(param, param.name)} is asked for, but it is {what}.")
 
 
-def _fill_members(
-    filling: _Filling, evaluation: Evaluation, kwargs: dict[str, Any], filled: dict[str, Any]
-) -> list[Members]:
-    """Fill in what a method asks of the members of linked children, and was not given; returns these members."""
-    seen = []
-    for child, asked in filling.members:
-        members: Members | None = None
-        for name, what in asked:
-            if name in kwargs:
-                continue
-            if members is None:
-                members = member_values(evaluation, child)
-                seen.append(members)
-            filled[name] = _for_call(child, members.values if what == "params" else members.dims)
-    return seen
-
-
 def _explanation(seen: list[Members]) -> PlateError | None:
     """Whose the dims are that do not fit each other."""
     for members in seen:
         if (found := members.nothing_batched() or members.disagreement()) is not None:
             return found
     return None
-
-
-def _for_call(child: Module, entries: list[Any]) -> list[Any]:
-    """What is said of the params of a linked child, dynamic ones first, in the form in which a call of the child takes it.
-
-    That is a list for its dynamic params; with several groups of these, a list for each group.
-    """
-    params, groups = child.structure.dynamic_params, child.structure.groups
-    if len(groups) > 1:
-        by_param = list(zip(params, entries, strict=False))
-        return [[entry for param, entry in by_param if param.group == group] for group in groups]
-    return entries[: len(params)]

@@ -28,14 +28,14 @@ class Structure:
         root: The node.
         order: All nodes, parents before children.
         members: The same nodes as a set.
-        fillings: What forward methods remember of the arguments that this graph fills, by their signatures.
+        wirings: What forward methods remember of the arguments that this graph fills, by their signatures.
     """
 
     def __init__(self, root: Node) -> None:
         self.root = root
         self.order: tuple[Node, ...] = topological_order(root)
         self.members: frozenset[Node] = frozenset(self.order)
-        self.fillings: dict[object, Any] = {}
+        self.wirings: dict[object, Any] = {}
 
     def fill(self) -> None:
         """Work out now what is otherwise worked out when it is first asked for."""

@@ -86,11 +86,10 @@ def member_values(evaluation: Evaluation, child: Node, complete: bool = True) ->
         PlateError: The child is not hierarchically linked below what the evaluation runs.
         FillParamsError: A param has no value.
     """
-    layout = evaluation.layout
-    key = (evaluation.standpoint, child)
-    known: tuple[Plate, tuple[Param, ...], tuple[_Lie, ...]] | None = layout.remembered.get(key)
+    repeated = evaluation.standpoint.repeated
+    known: tuple[Plate, tuple[Param, ...], tuple[_Lie, ...]] | None = repeated.get(child)
     if known is None:
-        known = layout.remembered[key] = _look_at_members(evaluation, child)
+        known = repeated[child] = _look_at_members(evaluation, child)
     plate, params, lies = known
     values: list[Tensor] = []
     dims: list[int | None] = []
@@ -101,7 +100,7 @@ def member_values(evaluation: Evaluation, child: Node, complete: bool = True) ->
             values.append(along)
             dims.append(dim)
         elif complete:
-            raise FillParamsError(f"Param {layout.paths[lie.param]} has no value in this call.")
+            raise FillParamsError(f"Param {evaluation.layout.paths[lie.param]} has no value in this call.")
     if len(values) < len(params):
         params = tuple(param for param in params if evaluation.value(param) is not None)
     return Members(plate, params, values, dims)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..nodes.node import Node
@@ -23,17 +23,22 @@ class Standpoint:
     Attributes:
         online: The nodes that the call runs itself, without crossing a hierarchical link.
         members: All nodes at and below the module.
+        asks_for: How many dynamic params the module has.
+        repeated: What is remembered of linked children whose members are seen from here.
     """
 
-    __slots__ = ("_entered", "carries", "inside", "layout", "members", "online", "root")
+    __slots__ = ("_entered", "asks_for", "carries", "inside", "layout", "members", "online", "repeated", "root")
 
     def __init__(self, root: Node, layout: PlateLayout, inside: tuple[str, ...] = (), carries: bool = False) -> None:
         self.root = root
         self.layout = layout
         self.inside = inside
         self.carries = carries
-        self.online = root.structure.online
-        self.members = root.structure.members
+        structure = root.structure
+        self.online = structure.online
+        self.members = structure.members
+        self.asks_for = len(structure.dynamic_params)
+        self.repeated: dict[Node, Any] = {}
         self._entered: dict[Node, Standpoint] = {}
 
     def enter(self, module: Node) -> Standpoint:
