@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from torch._C._functorch import maybe_current_level
 from torch.compiler import is_compiling
 
-from ...errors import ActiveStateError
+from ...errors import ActiveStateError, GraphError
 from .ambient import overrides_below
 
 if TYPE_CHECKING:
@@ -117,26 +117,42 @@ class Evaluation:
         return scope
 
     def value(self, param: Param) -> Tensor | None:
-        """The value of a param in this call; None if it has none."""
-        if self._reading:
-            self._reading[-1].add(param)
-        value = self.values.get(param)
-        evaluation = self.outer
-        while value is None and evaluation is not None:
-            value = evaluation.values.get(param)
-            evaluation = evaluation.outer
-        if value is not None:
-            return value
-        return self._pointer_value(param) if param.pointer else param.stored_value
+        """The value of a param in this call; None if it has none.
+
+        Raises:
+            GraphError: It is a pointer at the end of a chain of pointer functions that is too long for Python.
+        """
+        while True:
+            if self._reading:
+                self._reading[-1].add(param)
+            value = self.values.get(param)
+            evaluation = self.outer
+            while value is None and evaluation is not None:
+                value = evaluation.values.get(param)
+                evaluation = evaluation.outer
+            if value is not None:
+                return value
+            if not param.pointer:
+                return param.stored_value
+            target = param.target
+            if target is None or self.standpoint.layout.plates:
+                return self._pointer_value(param)
+            param = target
 
     def _pointer_value(self, param: Param) -> Tensor | None:
         """Follow a pointer, once for each call, keeping what it read so that a new value can drop it again."""
-        target = param.target
-        if target is not None and not self.standpoint.layout.plates:
-            return self.value(target)
         if is_compiling():
             return self._follow(param)
-        return cast("Tensor | None", self.remember(param, lambda: self._follow(param)))
+        try:
+            return cast("Tensor | None", self.remember(param, lambda: self._follow(param)))
+        except RecursionError as error:
+            if self._reading:  # another pointer asked for this one
+                raise
+            raise GraphError(
+                f"Pointer {self.layout.paths.get(param, param.name)} cannot be followed: Python's recursion limit was reached "
+                f"on the way through it and the {len(param.structure.pointer_params) - 1} pointers that it may ask for. "
+                "Compute a long chain in one function, or in a forward method."
+            ) from error
 
     def remember(self, key: Hashable, compute: Callable[[], Any]) -> Any:
         """Compute something once for this call, as long as the params that it reads keep their values.

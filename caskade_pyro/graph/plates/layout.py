@@ -229,11 +229,8 @@ def plate_layout(module: Node) -> PlateLayout:
     root_plates = _root_plates(module, [(routes[p].path, root) for p, (root, _) in dims.items()], routes, links)
     plates = [*root_plates]
     for name, (parent, key) in links.items():
-        child = parent.children[key]
-        around = routes[parent].chain
-        plates.append(
-            Plate(name, sizes[name], around[-1] if around else None, child, _declaration(parent, key).members)
-        )
+        child, around, members = parent.children[key], routes[parent].chain, _declaration(parent, key).members
+        plates.append(Plate(name, sizes[name], around[-1] if around else None, child, members))
     placements = tuple(_place(param, route, *dims[param], root_plates, sizes) for param, route in params)
     return PlateLayout(
         root=module,
