@@ -173,10 +173,10 @@ def _unpack_tensor(
             f"{show(params.shape)}." + (f"\n{table}" if places else "")
         )
     inexact = dtype.is_floating_point or dtype.is_complex
-    if inexact and len(shape) == 1 and places.all_flat:
-        return dict(zip(chosen, params.split_with_sizes(places.sizes), strict=True))
     if inexact and len(shape) == 1 and places.all_scalar:
         return dict(zip(chosen, params.unbind(), strict=True))
+    if inexact and len(shape) == 1 and places.all_flat:
+        return dict(zip(chosen, params.split_with_sizes(places.sizes), strict=True))
     batch = tuple(shape[:-1])
     pieces = params.split_with_sizes(places.sizes, dim=-1) if places else ()
     if not inexact:

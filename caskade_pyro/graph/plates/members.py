@@ -126,7 +126,7 @@ class _Lie:
 
 
 def _look_at_members(evaluation: Evaluation, child: Node) -> tuple[Plate, tuple[Param, ...], tuple[_Lie, ...]]:
-    """What the layout says of the params below a linked child, remembered by the layout."""
+    """What the layout says of the params below a linked child, remembered by the standpoint."""
     layout = evaluation.layout
     plate = layout.plate_of(child, evaluation.inside)
     if plate is None:
