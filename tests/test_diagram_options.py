@@ -227,6 +227,22 @@ def test_sites_of_a_collapsed_module():
     assert bound.diagram(depth=5).specification == bound.diagram().specification
 
 
+@pytest.mark.parametrize("depth", range(4))
+@pytest.mark.parametrize("name", PAIRS)
+def test_every_site_is_drawn_or_counted(name, depth):
+    """At any depth each site is a node in its plates or one of those that a collapsed module counts, and data stay."""
+    full = PAIRS[name]().bound.diagram().specification
+    small = PAIRS[name]().bound.diagram(depth=depth).specification
+    shown = {node.id for node in small.nodes if node.kind is not NodeKind.COLLAPSED}
+    counted = [
+        one.partition(" ")[0] for node in small.nodes if node.id not in shown for one in node.statement.split("; ")
+    ]
+    assert sorted([*shown, *counted]) == sorted(node.id for node in full.nodes)
+    assert {node: small.plates()[node] for node in shown} == {node: full.plates()[node] for node in shown}
+    assert {node.id for node in full.nodes if node.kind is NodeKind.OBSERVED} <= shown
+    assert {edge for edge in full.edges if {edge.tail, edge.head} <= shown} <= set(small.edges)
+
+
 def test_shared_sites_stay_outside():
     """Sites that the members of a collapsed module share stand outside of its plate, as a node of their own."""
     shared = Shared()

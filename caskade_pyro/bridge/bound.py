@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -155,7 +156,7 @@ class BoundModel:
 
     def diagram(
         self,
-        saveto: str | None = None,
+        saveto: str | PathLike[str] | None = None,
         *,
         collapse: str | Node | Sequence[str | Node] = (),
         depth: int | None = None,
