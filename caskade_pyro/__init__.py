@@ -2,6 +2,7 @@
 
 from . import diagram, errors
 from .bridge import BoundModel, PyroModel
+from .density import LogDensity
 from .errors import *  # noqa: F403 - every error and warning is public
 from .graph import (
     ActiveContext,
@@ -36,6 +37,7 @@ __all__ = [
     "ArrayLike",
     "BoundModel",
     "Fit",
+    "LogDensity",
     "Module",
     "Node",
     "NodeCollection",

@@ -253,7 +253,7 @@ def test_noncentred_draws_are_in_the_users_params():
         for name in trace.stochastic_nodes
         if name not in ("galaxies", "obs")
     }
-    from caskade_pyro.inference.constrain import to_user_params
+    from caskade_pyro.density.constrain import to_user_params
 
     back = to_user_params(bound, draws, "auto")
     expected = (
