@@ -88,7 +88,14 @@ def test_a_vector_and_the_params_are_two_names_of_one_point(name):
 def test_slices_cover_the_vector():
     """Every entry of the vector belongs to one site, in the order of the names."""
     density = ck.LogDensity(PAIRS["one_plate"]().bound)
-    assert density.names == ("mean", "scatter", "noise", "galaxies.x0", "galaxies.log_sigma_decentered", "galaxies.log_I0")
+    assert density.names == (
+        "mean",
+        "scatter",
+        "noise",
+        "galaxies.x0",
+        "galaxies.log_sigma_decentered",
+        "galaxies.log_I0",
+    )
     covered = [index for name in density.names for index in range(density.dim)[density.slices[name].slice]]
     assert covered == list(range(density.dim))
     assert density.slices["galaxies.x0"].shape == (4, 2)

@@ -14,11 +14,11 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from pyro.distributions.transforms import biject_to
 from pyro.infer import config_enumerate
 from pyro.infer.mcmc.util import TraceEinsumEvaluator
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
+from torch.distributions import biject_to
 
 from ..graph.plates.distributions import without_validation
 
@@ -44,7 +44,7 @@ class Slot:
         return z[..., self.slice].reshape(z.shape[:-1] + self.shape)
 
 
-class FromFlat(Messenger):  # type: ignore[misc]  # Pyro's messengers have no annotations
+class FromFlat(Messenger):
     """Gives latent sites their values from a flat vector and adds up the log Jacobians of the transforms."""
 
     def __init__(self, slots: Mapping[str, Slot], z: Tensor) -> None:
@@ -89,12 +89,13 @@ class Flat:
 
     def sampled(self, z: Tensor) -> dict[str, Tensor]:
         """The values of the sampled sites at each of the vectors ``(n, dim)``."""
-        if self.transforms is not None:
-            return {name: self.transforms[name](slot.of(z)) for name, slot in self.slots.items()}
+        transforms = self.transforms
+        if transforms is not None:
+            return {name: transforms[name](slot.of(z)) for name, slot in self.slots.items()}
 
         def of_one(row: Tensor) -> dict[str, Tensor]:
             with poutine.block():
-                trace = poutine.trace(FromFlat(self.slots, row)(self.model)).get_trace()
+                trace: Any = poutine.trace(FromFlat(self.slots, row)(self.model)).get_trace()
             return {name: trace.nodes[name]["value"] for name in self.slots}
 
         with pyro.validation_enabled(False), without_validation(), torch.no_grad():

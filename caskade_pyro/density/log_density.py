@@ -14,6 +14,7 @@ from ..bridge.noncentered import NonCentered
 from ..errors import CompilationError, SamplingError
 from .constrain import to_user_params
 from .flat import Slot, make_flat
+from .lowering import NotFlatError, Wrapped
 from .native import Native, load_native
 from .program import Program, trace_program
 from .starts import find_start
@@ -70,7 +71,7 @@ class LogDensity:
         if self._flat.dim == 0:
             raise SamplingError(f"{bound!r} has no continuous param to sample.")
         self._program: Program | None = None
-        self._native: Native | None = None
+        self._compiled: Native | Wrapped | None = None
         self._eager_because: str | None = None
         self._start = find_start(self._flat, self._eager, seed=0)
         try:
@@ -105,7 +106,7 @@ class LogDensity:
     @property
     def form(self) -> str:
         """What runs: ``"compiled"``, ``"traced"`` or ``"eager"``."""
-        if self._native is not None:
+        if self._compiled is not None:
             return "compiled"
         return "eager" if self._program is None else "traced"
 
@@ -180,7 +181,9 @@ class LogDensity:
         z = self._flat.at_values(given)
         if not bool(torch.isfinite(z).all()):
             bad = [name for name, slot in self._flat.slots.items() if not bool(torch.isfinite(slot.of(z)).all())]
-            raise SamplingError(f"The values of {', '.join(bad)} lie outside of the support of their priors, or on its edge.")
+            raise SamplingError(
+                f"The values of {', '.join(bad)} lie outside of the support of their priors, or on its edge."
+            )
         return z
 
     def compile(self) -> LogDensity:
@@ -189,20 +192,20 @@ class LogDensity:
         Returns:
             This density, compiled where that was possible; otherwise `eager_because` says why not.
         """
-        if self._native is None and self._program is not None:
+        if self._compiled is None and self._program is not None:
             try:
-                native = load_native(self._program)
+                compiled = _compile(self._program)
             except CompilationError as error:
                 self._eager_because = f"it cannot be compiled: {error}"
                 return self
-            self._eager_because = self._disagreement(native.run)
-            self._native = None if self._eager_because else native
+            self._eager_because = self._disagreement(compiled.run)
+            self._compiled = None if self._eager_because else compiled
         return self
 
     @property
     def native(self) -> Native | None:
         """The compiled code, for samplers that call it without Python; None where there is none."""
-        return self._native
+        return self._compiled if isinstance(self._compiled, Native) else None
 
     def potential(self, params: Mapping[str, Tensor]) -> Tensor:
         """Minus the log density of unconstrained values by sampled site, differentiable; for Pyro's samplers."""
@@ -210,8 +213,8 @@ class LogDensity:
         return -OfVector.apply(z, self)  # type: ignore[no-any-return,no-untyped-call]
 
     def _one(self, z: Tensor) -> ValueAndGradient:
-        if self._native is not None:
-            return self._native.run(z)
+        if self._compiled is not None:
+            return self._compiled.run(z)
         if self._program is not None:
             with torch.no_grad():
                 return self._program.run(z)
@@ -255,6 +258,13 @@ class OfVector(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> Any:
         (gradient,) = ctx.saved_tensors
         return gradient * outer[0], None
+
+
+def _compile(program: Program) -> Native | Wrapped:
+    try:
+        return load_native(program)
+    except NotFlatError:
+        return Wrapped(program)
 
 
 def _rebuild(bound: BoundModel, noncentered: NonCentered, compiled: bool) -> LogDensity:

@@ -13,13 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
 
+from ..errors import CompilationError
 from .program import Program
 
-__all__ = ["Lowered", "NotFlatError", "lower", "python_wrapper"]
+__all__ = ["Lowered", "NotFlatError", "Wrapped", "lower"]
 
 SETTINGS: dict[str, Any] = {
     "cpp.threads": 1,  # a process for each chain: more threads would only get in each other's way
@@ -28,13 +30,14 @@ SETTINGS: dict[str, Any] = {
     "freezing": False,
     "max_autotune": False,
     "fx_graph_cache": False,
+    "cpp_cache_precompile_headers": False,  # they take longer than the one kernel that is compiled with them
 }
 
 # What a wrapper that only allocates and calls kernels may name.
 HARMLESS = {"clear", "empty_strided_cpu", "assert_size_stride", "assert_alignment", "reinterpret_tensor", "torch"}
 
 
-class NotFlatError(Exception):
+class NotFlatError(CompilationError):
     """The graph needs more than kernels on buffers."""
 
 
@@ -80,9 +83,22 @@ def lower(program: Program) -> Lowered:
     return Lowered(tuple(tape.sources), tuple(buffers.sizes), calls, *where)
 
 
-def python_wrapper(program: Program) -> Any:
-    """Inductor's own callable, from a list of inputs to gradient and value; its kernels are in Inductor's own cache."""
-    return _wrapper(program)
+class Wrapped:
+    """A program compiled by Inductor with its Python wrapper, for what is no plain list of kernels.
+
+    Inductor keeps the kernels in its own cache.
+
+    Raises:
+        CompilationError: Inductor cannot compile it.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.call, self.constants = _wrapper(program), program.constants
+
+    def run(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The value and the gradient at a vector."""
+        gradient, value = self.call([z, *self.constants])
+        return value, gradient
 
 
 @dataclass
@@ -123,19 +139,18 @@ class Buffers:
             number = self.numbers[storage.data_ptr()] = len(self.sizes)
             self.sizes.append(storage.nbytes())
             self.kept.append(tensor)
-        return number, tensor.storage_offset() * tensor.element_size()
+        return number, int(tensor.storage_offset()) * tensor.element_size()
 
 
 @contextmanager
 def _recording(tape: Tape) -> Iterator[None]:
     from torch._inductor.async_compile import AsyncCompile
 
-    original = AsyncCompile.cpp_pybinding
-    AsyncCompile.cpp_pybinding = lambda _, argtypes, source_code: tape.declare(source_code)  # noqa: ARG005
-    try:
+    def declare(_: Any, __: list[str], source_code: str) -> Any:
+        return tape.declare(source_code)
+
+    with mock.patch.object(AsyncCompile, "cpp_pybinding", declare):
         yield
-    finally:
-        AsyncCompile.cpp_pybinding = original
 
 
 def _wrapper(program: Program) -> Any:
@@ -157,10 +172,16 @@ def _wrapper(program: Program) -> Any:
     def run(*args: Tensor) -> Any:
         return torch.fx.Interpreter(program.graph).run(*args)
 
-    with torch.no_grad(), config.patch(settings), V.set_fake_mode(fake), tracing(TracingContext(fake)):
-        with fake:
-            decomposed = make_fx(run, decomposition_table=select_decomp_table())(*inputs)
-        return compile_fx_inner(decomposed, inputs).current_callable
+    try:
+        with torch.no_grad(), config.patch(settings), V.set_fake_mode(fake), tracing(TracingContext(fake)):
+            with fake:
+                decomposed = make_fx(run, decomposition_table=select_decomp_table())(*inputs)
+            compiled: Any = compile_fx_inner(decomposed, inputs)
+            return compiled.current_callable
+    except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError) as error:
+        # What Inductor raises where it cannot lower an operation, or where the C++ compiler fails.
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CompilationError(f"torch's compiler fails: {first}") from error
 
 
 def _other_names(wrapper: Any) -> set[str]:

@@ -22,12 +22,12 @@ from platformdirs import user_cache_path
 from torch import Tensor
 
 from ..errors import CompilationError
-from .lowering import Lowered, NotFlatError, lower
+from .lowering import Lowered, lower
 from .program import Program
 
 __all__ = ["Native", "cache_folder", "load_native"]
 
-FORMAT = 1
+FORMAT = 2
 """To be raised when the code made here changes its meaning."""
 
 
@@ -42,6 +42,7 @@ def load_native(program: Program) -> Native:
 
     Raises:
         CompilationError: It cannot be compiled here; the message says why in one line.
+        NotFlatError: It needs more than kernels.
     """
     if program.point.device.type != "cpu":
         raise CompilationError(f"the model's tensors are on {program.point.device}, and only the CPU's are compiled")
@@ -74,7 +75,7 @@ def _compiler() -> str:
     found = shutil.which(command)
     if found is None:
         return f"no {command}"
-    return subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout.partition("\n")[0]  # noqa: S603
+    return subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout.partition("\n")[0]
 
 
 def _suffix() -> str:
@@ -85,10 +86,7 @@ def _make(program: Program, folder: Path) -> None:
     """Lower, compile and put into the cache, all at once, so that no other process sees half of it."""
     if _compiler().startswith("no "):
         raise CompilationError(f"there is no C++ compiler ({_compiler().removeprefix('no ')}) on this machine")
-    try:
-        lowered = lower(program)
-    except NotFlatError as error:
-        raise CompilationError(str(error)) from error
+    lowered = lower(program)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="making-") as made:
         source = Path(made) / "density.cpp"
@@ -130,7 +128,9 @@ def _source(lowered: Lowered, program: Program) -> str:
         types = _argument_types(lowered.sources[kernel])
         if len(types) != len(arguments):
             raise CompilationError("a kernel has not the arguments that it was called with")
-        pointers = [f"({kind})(b[{buffer}] + {offset})" for kind, (buffer, offset) in zip(types, arguments, strict=True)]
+        pointers = [
+            f"({kind})(b[{buffer}] + {offset})" for kind, (buffer, offset) in zip(types, arguments, strict=True)
+        ]
         calls.append(f"        kernel_{kernel}({', '.join(pointers)});")
     scalar = {torch.float32: "float", torch.float64: "double"}[program.point.dtype]
     return "\n".join(kernels) + TEMPLATE.format(
@@ -153,22 +153,26 @@ TEMPLATE = """
 #include <cstdint>
 #include <cstring>
 
+// Whether a kernel threw, as it does for an index out of bounds.
+extern "C" {{ int64_t density_failed = 0; }}
+
 extern "C" int64_t density_run(char* const* b) {{
     try {{
 {calls}
     }} catch (...) {{
+        density_failed = 1;
         return -1;
     }}
     return 0;
 }}
 
-// What nutpie calls: 0 for a finite density, above 0 where a trajectory diverges, below 0 for a failure.
+// What nutpie calls: 0 for a finite density, above 0 where a trajectory diverges, below 0 for a wrong call.
 extern "C" int64_t density_logp(uint64_t dim, const double* x, double* gradient, double* value, void* buffers) {{
     if (dim != {dim}) return -2;
     char* const* b = (char* const*)buffers;
     {scalar}* z = ({scalar}*)b[0];
     for (int64_t i = 0; i < {dim}; i++) z[i] = ({scalar})x[i];
-    if (density_run(b) != 0) return -1;
+    if (density_run(b) != 0) return 4;
     const {scalar}* g = (const {scalar}*)({gradient});
     const {scalar} v = *(const {scalar}*)({value});
     bool finite = std::isfinite(v);
@@ -213,6 +217,7 @@ class Native:
         self.value = self._result(plan["value"], torch.Size(()))
         self._run = self.library.density_run
         self._run.restype = ctypes.c_int64
+        self._failed = ctypes.c_int64.in_dll(self.library, "density_failed")
 
     def _result(self, place: list[int], shape: torch.Size) -> Tensor:
         buffer, offset = place
@@ -224,8 +229,14 @@ class Native:
         """The value and the gradient at a vector."""
         self.z.copy_(z)
         if self._run(self.pointers) != 0:
+            self._failed.value = 0
             raise IndexError("An index in the simulator is out of bounds.")
         return self.value.clone(), self.gradient.clone()
+
+    @property
+    def failed(self) -> bool:
+        """Whether a call by a sampler has failed."""
+        return bool(self._failed.value)
 
     @property
     def address(self) -> int:

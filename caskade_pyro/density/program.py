@@ -21,15 +21,10 @@ __all__ = ["Program", "trace_program"]
 
 aten = torch.ops.aten
 
-FILLED: dict[Any, Callable[[fx.Node], Any]] = {
-    aten.zeros_like.default: lambda node: 0,
-    aten.new_zeros.default: lambda node: 0,
-    aten.ones_like.default: lambda node: 1,
-    aten.new_ones.default: lambda node: 1,
-    aten.full_like.default: lambda node: node.args[1],
-    aten.new_full.default: lambda node: node.args[2],
-}
-"""Operations whose result depends on the shape of their input alone, and what they fill it with."""
+ZEROS = (aten.zeros_like.default, aten.new_zeros.default)
+ONES = (aten.ones_like.default, aten.new_ones.default)
+FILLED = {aten.full_like.default: 1, aten.new_full.default: 2}
+"""Operations whose result depends on the shape of their input alone; of the last, which argument they fill it with."""
 
 
 @dataclass(frozen=True)
@@ -131,9 +126,9 @@ def _fold(graph: fx.GraphModule) -> dict[fx.Node, Tensor]:
 def _fill(graph: fx.GraphModule) -> None:
     """Constant fills no longer wait for the tensor whose shape they take."""
     for node in graph.graph.nodes:
-        if node.op == "call_function" and node.target in FILLED and "val" in node.meta:
+        number = _filled_with(node)
+        if number is not None and "val" in node.meta:
             like = node.meta["val"]
-            number = FILLED[node.target](node)
             with graph.graph.inserting_before(node):
                 filled = graph.graph.call_function(
                     aten.full.default, (list(like.shape), number), {"dtype": like.dtype, "device": like.device}
@@ -141,6 +136,14 @@ def _fill(graph: fx.GraphModule) -> None:
             filled.meta = dict(node.meta)
             node.replace_all_uses_with(filled)
             graph.graph.erase_node(node)
+
+
+def _filled_with(node: fx.Node) -> Any:
+    if node.target in ZEROS:
+        return 0
+    if node.target in ONES:
+        return 1
+    return node.args[FILLED[node.target]] if node.target in FILLED else None
 
 
 def _identical(a: Tensor, b: Tensor) -> bool:

@@ -38,7 +38,7 @@ def to_sampled_values(bound: BoundModel, values: Mapping[str, Any], noncentered:
         with torch.no_grad(), pyro.validation_enabled(False):
             trace = poutine.trace(poutine.condition(bound.latents, data=given)).get_trace()
         for name in offsets:
-            base = trace.nodes[name]["fn"]
+            base: Any = trace.nodes[name]["fn"]
             while hasattr(base, "base_dist"):
                 base = base.base_dist
             given[f"{name}_decentered"] = (given.pop(name) - base.loc) / base.scale

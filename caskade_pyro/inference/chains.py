@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -175,16 +176,21 @@ def _work(sending: Connection[Any, Any], density: LogDensity, settings: ChainSet
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     last = 0.0
     total = settings.tune + settings.draws
+    one_at_a_time = threading.Lock()  # a sampler may report from a thread of its own
+
+    def send(message: Any) -> None:
+        with one_at_a_time:
+            sending.send(message)
 
     def report(progress: Progress) -> None:
         nonlocal last
         if progress.step == total or time.monotonic() - last > SECONDS_BETWEEN_REPORTS:
             last = time.monotonic()
-            sending.send(progress)
+            send(progress)
 
     try:
-        sending.send(_run_chain(density, settings, chain, report, stop.is_set))
+        send(_run_chain(density, settings, chain, report, stop.is_set))
     except Exception:  # noqa: BLE001 - whatever the user's simulator raises is told to the parent, which raises
-        sending.send(traceback.format_exc())
+        send(traceback.format_exc())
     finally:
         sending.close()

@@ -95,7 +95,7 @@ class _Sampler:
 
     def _model(self, lib: Any, density: LogDensity, start: np.ndarray[Any, Any]) -> tuple[Any, Any]:
         """The density in one of the two ways in which nutpie takes it: a C function, or one of Python."""
-        dim = density.dim
+        dim, sizes = density.dim, {"z_dim_0": density.dim}
         variables = lib.PyVariable.new_variables(["z"], ["float64"], [(dim,)], {}, {})
         if density.native is None:
             evaluate = PythonDensity(density, self)
@@ -104,7 +104,7 @@ class _Sampler:
                 lambda *_: lambda z: {"z": z},
                 variables,
                 dim,
-                dim_sizes={},
+                dim_sizes=sizes,
                 coords={},
                 init_point_func=lambda _: start,
                 transform_adapter=None,
@@ -113,7 +113,7 @@ class _Sampler:
         native = density.native
         value = lib.LogpFunc(native.address, native.buffers_address, native)
         copy = lib.ExpandFunc(dim, dim, native.copy_address, native.buffers_address, native)
-        return lib.PySampler.from_pymc, lib.PyMcModel(value, copy, variables, dim, {"z_dim_0": dim}, {}, lambda _: start, None)
+        return lib.PySampler.from_pymc, lib.PyMcModel(value, copy, variables, dim, sizes, {}, lambda _: start, None)
 
     def _pass_on(self, text: str) -> None:
         steps, divergences, step_size = text.split()
@@ -122,20 +122,25 @@ class _Sampler:
     def run(self, stopped: Callable[[], bool]) -> tuple[np.ndarray[Any, Any], dict[str, np.ndarray[Any, Any]]]:
         """Wait for the end, or for the wish to stop; the rows drawn so far and their statistics."""
         try:
-            while not stopped() and not self._finished():
+            while not (stopped() or self._failed() or self._finished()):
                 pass
         except KeyboardInterrupt:
             pass
         except RuntimeError as error:
-            message = str(error).partition("\n\nStack backtrace")[0]
-            raise SamplingError(str(self.error or message)) from (self.error or error)
+            raise SamplingError(str(error).partition("\n\nStack backtrace")[0]) from None
         self.sampler.abort()
-        if self.error is not None:
-            raise self.error
+        if self._failed():
+            raise SamplingError(f"The density failed: {self.error}") from self.error
         (draws,), (stats,) = self.sampler.take_results().get_arrow_trace()
         rows = _array(draws.column("z")).reshape(draws.num_rows, -1)
         found = {name: _array(stats.column(theirs)) for theirs, name in STATS.items()}
         return rows, {**found, "tuning": _array(stats.column("tuning"))}
+
+    def _failed(self) -> bool:
+        native = self.density.native
+        if native is not None and native.failed:
+            self.error = IndexError("an index in the simulator is out of bounds")
+        return self.error is not None
 
     def _finished(self) -> bool:
         try:
@@ -152,19 +157,23 @@ class PythonDensity:
         self.density, self.sampler = density, sampler
 
     def __call__(self, x: np.ndarray[Any, Any]) -> tuple[float, np.ndarray[Any, Any]]:
-        """The value, and the gradient in double precision."""
-        try:
-            value, gradient = self.density.value_and_grad(torch.as_tensor(x).to(self.density.dtype))
-        except Exception as error:  # whatever the user's simulator raises, to be raised again in the main thread
-            self.sampler.error = error
-            raise
-        return float(value), gradient.double().numpy()
+        """The value, and the gradient in double precision.
+
+        After an error the density is flat: nutpie ends the process on an exception, so it is stopped from outside.
+        """
+        if self.sampler.error is None:
+            try:
+                value, gradient = self.density.value_and_grad(torch.as_tensor(x).to(self.density.dtype))
+                return float(value), gradient.double().numpy()
+            except Exception as error:  # noqa: BLE001 - whatever the user's simulator raises; the main thread raises it again
+                self.sampler.error = error
+        return 0.0, np.zeros(len(x))
 
 
 def _settings(lib: Any, settings: ChainSettings, seed: int) -> Any:
     found = lib.PyNutsSettings.LowRank(seed) if settings.low_rank else lib.PyNutsSettings.Diag(seed)
     found.num_chains = 1
-    found.num_tune = settings.tune
+    found.num_tune = max(settings.tune, 1)  # nutpie cannot go without any; it is not kept
     found.num_draws = settings.draws
     found.target_accept = settings.target_accept
     found.maxdepth = settings.max_tree_depth
@@ -172,8 +181,8 @@ def _settings(lib: Any, settings: ChainSettings, seed: int) -> Any:
 
 
 def _array(column: Any) -> np.ndarray[Any, Any]:
-    import pyarrow
+    import pyarrow as pa
 
-    values = pyarrow.array(column)
+    values = pa.array(column)
     values = values.flatten() if hasattr(values, "flatten") else values
     return np.array(values.to_numpy(zero_copy_only=False))

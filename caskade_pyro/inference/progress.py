@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-__all__ = ["Progress", "ProgressBars", "progress_bar"]
+__all__ = ["Progress", "SamplingProgress", "progress_bar"]
 
 SECONDS_BETWEEN_LINES = 10.0
 

@@ -120,7 +120,9 @@ def sample(
         "sampling_time": perf_counter() - prepared,
         "step_sizes": drawn.step_sizes,
         "engine": sampler,
-        "density": density.form if density.eager_because is None else f"{density.form}, because {density.eager_because}",
+        "density": density.form
+        if density.eager_because is None
+        else f"{density.form}, because {density.eager_because}",
     }
     groups = {"posterior": _params(density, drawn.z), "sample_stats": drawn.stats}
     posterior = to_inference_data(bound, groups, attrs)
