@@ -2,6 +2,7 @@
 
 from . import diagram, errors
 from .bridge import BoundModel, PyroModel, TruncatedNormal, draw_members, draw_slots
+from .density import LogDensity
 from .errors import *  # noqa: F403 - every error and warning is public
 from .graph import (
     ActiveContext,
@@ -37,6 +38,7 @@ __all__ = [
     "ArrayLike",
     "BoundModel",
     "Fit",
+    "LogDensity",
     "Module",
     "Node",
     "NodeCollection",
