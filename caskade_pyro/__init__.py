@@ -1,7 +1,7 @@
 """Hierarchical Bayesian models from simulators: graphs of modules and params that are Pyro models."""
 
 from . import diagram, errors
-from .bridge import BoundModel, PyroModel
+from .bridge import BoundModel, PyroModel, TruncatedNormal, draw_members, draw_slots
 from .density import LogDensity
 from .errors import *  # noqa: F403 - every error and warning is public
 from .graph import (
@@ -26,9 +26,10 @@ from .graph import (
     forward,
     plate_layout,
     prior,
+    subsample,
     vmap,
 )
-from .results import Fit, fit, point, predict, prior_predictive, sample
+from .results import Fit, fit, log_likelihood, point, predict, prior_predictive, sample
 
 __version__ = "0.1.0"
 
@@ -52,18 +53,23 @@ __all__ = [
     "Prior",
     "PyroModel",
     "Role",
+    "TruncatedNormal",
     "ValidContext",
     "active_cache",
     "backend",
     "diagram",
+    "draw_members",
+    "draw_slots",
     "fit",
     "forward",
+    "log_likelihood",
     "plate_layout",
     "point",
     "predict",
     "prior",
     "prior_predictive",
     "sample",
+    "subsample",
     "vmap",
 ]
 __all__ += errors.__all__

@@ -25,6 +25,7 @@ __all__ = [
     "MissingPriorError",
     "ModelError",
     "NodeConfigurationError",
+    "NotBatchableError",
     "NotLinkedError",
     "ObservationError",
     "ParamConfigurationError",
@@ -122,6 +123,10 @@ class FillParamsMappingError(FillParamsError):
 
 class ModelError(CaskadeException):
     """A simulator cannot be turned into the Pyro model that was asked for."""
+
+
+class NotBatchableError(ModelError):
+    """A distribution cannot be given further batch dims, because it cannot be taken apart into its parameters."""
 
 
 class PriorError(ModelError):

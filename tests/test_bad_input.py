@@ -212,17 +212,23 @@ def test_a_forward_that_raises(unchanged):
     assert fails.line.slope.value is None
 
 
-def test_nan_data():
-    """Data with NaN are refused with the number of them and the place of the first."""
+def test_infinite_data():
+    """Infinite data are refused with the number of them and the place of the first, NaN apart from them."""
     holes = stamps()
     holes[2, 3, 4] = math.nan
     holes[3, 0, 0] = math.inf
-    with pytest.raises(ck.ObservationError, match=r"'obs' hold 2 values that are NaN or infinite.*\(2, 3, 4\)"):
+    with pytest.raises(ck.ObservationError, match=r"'obs' hold 1 infinite values.*\(3, 0, 0\).*mark them as missing"):
         model().bind(*axes(), obs=holes)
     unbound = model()
     poutine.trace(unbound).get_trace(*axes(), obs=stamps())
-    with pytest.raises(ck.ObservationError, match="NaN"):
+    with pytest.raises(ck.ObservationError, match="infinite"):
         poutine.trace(unbound).get_trace(*axes(), obs=holes)
+
+
+def test_data_that_are_all_missing():
+    """Data of nothing but NaN are no data."""
+    with pytest.raises(ck.ObservationError, match=r"'obs' are all missing.*Leave obs= out"):
+        model().bind(*axes(), obs=torch.full((4, 7, 7), math.nan))
 
 
 def test_data_of_a_wrong_shape():
@@ -373,7 +379,7 @@ def test_priors_that_leave_the_range_of_the_simulator():
 def test_nothing_to_sample_and_discrete_latents(run):
     """Models without latents, and with discrete ones, are refused by name before anything starts."""
     discrete = ck.PyroModel(Level(dist.Poisson(3.0)).as_mean).bind(obs=torch.zeros(3))
-    with pytest.raises(ck.SamplingError, match=r"cannot sample the discrete level\."):
+    with pytest.raises(ck.SamplingError, match=r"cannot sample the discrete level, whose values are too many"):
         run(discrete, progress=False)
     fixed = Level(dist.Normal(0.0, 1.0))
     bound = ck.PyroModel(fixed.as_mean).bind(obs=torch.zeros(3))

@@ -25,7 +25,7 @@ def dependencies(distribution: Distribution, tracked: Values) -> tuple[Any, ...]
 
 
 def _reached(tensors: Sequence[Tensor], tracked: Values) -> tuple[Any, ...]:
-    params = [param for param, value in tracked.items() if value.requires_grad]
+    params = [param for param, value in tracked.items() if value.requires_grad and value.numel() > 0]
     outputs = [tensor.sum() for tensor in tensors if tensor.requires_grad]
     if not outputs or not params:
         return ()

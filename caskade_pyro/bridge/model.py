@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 import pyro
-from pyro import poutine
 from torch import Tensor
 
-from ..errors import ModelError, ObservationError, SamplingError
+from ..errors import ObservationError
 from ..graph.nodes.node import Node
-from ..graph.plates.layout import plate_layout
-from ..graph.views.description import ModelDescription
-from ..graph.views.drawing import renderer
-from .noncentered import Decision, NonCentered, decide, reparametrise
-from .observations import align, as_data, as_distributions, check_data, name_dims
-from .plan import Call, Plan, Site, make_plan
-from .report import Report, describe
-from .simulate import Values, owner, simulate
+from ..graph.plates.layout import PlateLayout, plate_layout
+from ..graph.plates.subsample import Picks
+from .bound import BoundModel
+from .data import Data, as_data, prepare
+from .plan import Plan, subsampled
+from .preflight import Call, make_plan
+from .run import Run
+from .simulate import Likelihood, Simulator, owner
+from .subsampling import SubsampleSize, check_subsample
 
-if TYPE_CHECKING:
-    import graphviz
+__all__ = ["PyroModel"]
 
-__all__ = ["BoundModel", "PyroModel"]
+
+@dataclass(frozen=True)
+class _Memory:
+    """What a model remembers from run to run, as long as the graph and the shapes of inputs and data stay.
+
+    Attributes:
+        key: The graph, and the shapes.
+        plan: What is known of the model.
+        data: The data, looked at once.
+        views: By the sizes of subsamples, the plan of a run that looks at these.
+    """
+
+    key: Any
+    plan: Plan
+    data: dict[str, Data] = field(default_factory=dict)
+    views: dict[Any, Plan] = field(default_factory=dict)
 
 
 class PyroModel:
@@ -38,6 +53,8 @@ class PyroModel:
         priors: Priors by site name, in place of those of the params.
         dims: Names of the batch dims of an observation, by its name, from the left: plates of the graph, or other names
             for plates of the data. Further dims are named ``obs_dim_0``, ...
+        subsample_size: How many members each run looks at, by plate: of the graph, or of the data. The log densities of
+            what lies in the plate are scaled up, so that they are right on average.
 
     Raises:
         ModelError: ``method`` is no bound forward method.
@@ -63,114 +80,142 @@ class PyroModel:
         self,
         method: Callable[..., Any],
         *,
-        likelihood: Callable[[Any], Any] | None = None,
+        likelihood: Likelihood | None = None,
         priors: Mapping[str, object] | None = None,
         dims: Mapping[str, Sequence[str]] | None = None,
+        subsample_size: SubsampleSize | None = None,
     ) -> None:
         self.module = owner(method)
         self.method = method
         self.likelihood = likelihood
         self.priors = dict(priors or {})
         self.dims = {name: _names(name, given) for name, given in (dims or {}).items()}
-        self._last: tuple[Any, Plan] | None = None
-        self._checked: dict[str, Tensor] = {}
+        self.subsample_size = dict(subsample_size or {})
+        self._memory: _Memory | None = None
 
-    def bind(self, *args: Any, obs: Any = None, **kwargs: Any) -> BoundModel:
+    def bind(
+        self, *args: Any, obs: Any = None, subsample_size: SubsampleSize | None = None, **kwargs: Any
+    ) -> BoundModel:
         """The model with its inputs and data: a Pyro model of no arguments.
 
         Args:
             args: The inputs of the forward method.
-            obs: A tensor, or a dict of them by the name of the observation.
+            obs: A tensor, or a dict of them by the name of the observation. NaN, or what a masked array of numpy hides,
+                is missing: it has no part in the density, and is predicted like the rest.
+            subsample_size: In place of the model's own, by plate.
             kwargs: Further inputs by keyword.
 
         Raises:
             MissingPriorError: Params have no prior.
             PriorError: A prior does not fit its param.
-            ObservationError: Data do not fit the prediction, or hold NaN.
-            PlateError: The graph's plates contradict each other.
+            ObservationError: Data do not fit the prediction, or are infinite.
+            PlateError: The graph's plates contradict each other, or one cannot be subsampled.
         """
-        return BoundModel(self, args, kwargs, as_data(obs))
+        sizes = self.subsample_size if subsample_size is None else dict(subsample_size)
+        return BoundModel(self, args, kwargs, as_data(obs), sizes)
 
-    def __call__(self, *args: Any, obs: Any = None, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, obs: Any = None, subsample_size: SubsampleSize | None = None, **kwargs: Any) -> Any:
         """Sample the params, run the simulator, and observe; to be run by Pyro's algorithms.
 
         Args:
             args: The inputs of the forward method.
             obs: A tensor, or a dict of them by the name of the observation; without it the data are sampled.
+            subsample_size: In place of the model's own, by plate.
             kwargs: Further inputs by keyword.
 
         Returns:
             What the forward method returns.
         """
-        call = self._call(args, kwargs, as_data(obs))
-        plan = self.plan(call)
-        plates = {name: pyro.plate(name, size, dim=plan.dims[name]) for name, size in plan.sizes.items()}
-        values = sample_sites(plan, plates)
-        prediction = simulate(plan.layout, self.method, args, kwargs, values)
-        self._observe(plan, plates, prediction, call)
-        return prediction
+        sizes = self.subsample_size if subsample_size is None else subsample_size
+        return self.run(args, kwargs, as_data(obs), sizes, predict=False)
 
-    def latents(self, *args: Any, obs: Any = None, **kwargs: Any) -> dict[str, Tensor]:
-        """Sample the params alone, as the full model does, and return them by site."""
-        plan = self.plan(self._call(args, kwargs, as_data(obs)))
-        plates = {name: pyro.plate(name, size, dim=plan.dims[name]) for name, size in plan.sizes.items()}
-        values = sample_sites(plan, plates)
-        return {site.name: values[site.source.placement.param] for site in plan.sites}
+    def run(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        data: Mapping[str, Tensor],
+        subsample_size: SubsampleSize,
+        predict: bool,
+    ) -> Any:
+        """Run the model once.
 
-    def plan(self, call: Call) -> Plan:
+        Args:
+            args: The inputs of the forward method.
+            kwargs: Its inputs by keyword.
+            data: The data by observation.
+            subsample_size: How many members to look at, by plate.
+            predict: Whether to sample the data, in the shapes of those that are given.
+        """
+        plan = self.plan(args, kwargs, data)
+        run = self._start(plan, subsample_size)
+        run.sample()
+        outcome = run.simulate(self.simulator(args, kwargs))
+        run.report(outcome.reported)
+        run.observe(outcome.predicted, {} if predict else self._prepared(plan, data))
+        return outcome.prediction
+
+    def latents(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], data: Mapping[str, Tensor], subsample_size: SubsampleSize
+    ) -> None:
+        """Sample the params alone, as the full model does, and report what pointers make of them."""
+        run = self._start(self.plan(args, kwargs, data), subsample_size)
+        run.sample()
+        run.report_pointers()
+
+    def _start(self, plan: Plan, subsample_size: SubsampleSize) -> Run:
+        """Open a run, with the members that it looks at."""
+        chosen = {name: size for name, size in subsample_size.items() if size != plan.sizes.get(name)}
+        plates = {
+            name: pyro.plate(name, size, dim=plan.dims[name], subsample_size=chosen.get(name))
+            for name, size in plan.sizes.items()
+        }
+        # A guide may have picked other members, or all of them.
+        indices = {name: plate.indices for name, plate in plates.items() if plate.subsample_size != plan.sizes[name]}
+        if not indices:
+            return Run(plan, plates, Picks())
+        sizes = {name: len(one) for name, one in indices.items()}
+        views = {} if self._memory is None else self._memory.views
+        key = tuple(sorted(sizes.items()))
+        if key not in views:
+            check_subsample(plan, sizes)
+            views[key] = subsampled(plan, sizes)
+        view = views[key]
+        picks = Picks(indices, {name: plan.sizes[name] for name in indices})
+        return Run(view.with_picks(picks), plates, picks)
+
+    def plan(self, args: tuple[Any, ...], kwargs: dict[str, Any], data: Mapping[str, Tensor]) -> Plan:
         """What is known of the model before it runs; kept until the graph or the shapes of inputs and data change."""
-        layout = self.module.structure.layout if isinstance(self.module, Node) else plate_layout(self.module)
-        key = (layout, _shapes([*call.args, *call.kwargs.values()]), _shapes(call.data.values()), tuple(call.data))
-        if self._last is None or not _same(self._last[0], key):
-            self._last = (key, make_plan(layout, call))
-            self._checked = dict(call.data)
-        return self._last[1]
+        layout: PlateLayout = (
+            self.module.structure.layout if isinstance(self.module, Node) else plate_layout(self.module)
+        )
+        key = (layout, _shapes([*args, *kwargs.values()]), _shapes(data.values()), tuple(data), tuple(kwargs))
+        memory = self._memory
+        if memory is None or not _same(memory.key, key):
+            plan = make_plan(layout, Call(self.simulator(args, kwargs), data, self.dims, self.priors))
+            self._memory = memory = _Memory(key, plan)
+        return memory.plan
 
-    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any], data: Mapping[str, Tensor]) -> Call:
-        return Call(self.method, args, kwargs, data, self.likelihood, self.dims, self.priors)
+    def simulator(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Simulator:
+        """The forward method with inputs."""
+        return Simulator(self.method, args, kwargs, self.likelihood)
 
-    def _observe(self, plan: Plan, plates: Mapping[str, Any], prediction: Any, call: Call) -> None:
-        replicates = len(plan.layout.root_shape)
-        predicted = as_distributions(prediction, self.likelihood, self.method.__qualname__)
-        for name, distribution in predicted.items():
-            data = call.data.get(name)
-            if data is not None and self._checked.get(name) is not data:
-                check_data(name, distribution, data)
-                self._checked[name] = data
-            names, sizes = name_dims(name, distribution, data, self.dims.get(name, ()), plan.layout, replicates)
-            aligned, aligned_data = align(distribution, data, names, sizes, plan.dims)
-            _in_plates([plates[one] for one in names], name, aligned, aligned_data)
+    def _prepared(self, plan: Plan, data: Mapping[str, Tensor]) -> dict[str, Data]:
+        """The data, looked at once."""
+        known = {} if self._memory is None else self._memory.data
+        for name, given in data.items():
+            if name not in known or known[name].source is not given:
+                known[name] = prepare(plan.observations[name], given)
+        return {name: known[name] for name in data}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle: the model without what it remembers of its last runs."""
+        return {name: value for name, value in self.__dict__.items() if name != "_memory"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _memory=None)
 
     def __repr__(self) -> str:
         return f"PyroModel({self.method.__qualname__} of {self.module!r})"
-
-
-def sample_sites(plan: Plan, plates: Mapping[str, Any]) -> Values:
-    """Sample every param of a plan in its plates, and give it the shape that it has in the graph."""
-    values: Values = {}
-    for site in plan.sites:
-        distribution = site.distribution(plan.layout, values, plan.dims)
-        drawn = _in_plates([plates[name] for name in site.plates.names], site.name, distribution, None)
-        values[site.source.placement.param] = _as_value(site, drawn)
-    return values
-
-
-def _as_value(site: Site, drawn: Tensor) -> Tensor:
-    try:
-        return drawn.reshape(site.value_shape)
-    except RuntimeError:
-        raise ModelError(
-            f"Site {site.name} has a value of shape {tuple(drawn.shape)} where {site.value_shape} is expected: more batch dims "
-            "than its plates give it. Run the algorithm without vectorised particles, chains or parallel draws."
-        ) from None
-
-
-def _in_plates(plates: Sequence[Any], name: str, distribution: Any, data: Tensor | None) -> Tensor:
-    """`pyro.sample` inside of some plates."""
-    if not plates:
-        return pyro.sample(name, distribution, obs=data)
-    with plates[0]:
-        return _in_plates(plates[1:], name, distribution, data)
 
 
 def _names(observation: str, given: Sequence[str]) -> tuple[str, ...]:
@@ -191,95 +236,6 @@ def _same(former: tuple[Any, ...], key: tuple[Any, ...]) -> bool:
 
 def _equal(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
     return len(a) == len(b) and all(
-        x is y or (isinstance(x, (tuple, str, int)) and x == y) for x, y in zip(a, b, strict=True)
+        x is y or (isinstance(x, (tuple, str, int, float)) and type(x) is type(y) and x == y)
+        for x, y in zip(a, b, strict=True)
     )
-
-
-class BoundModel:
-    """A `PyroModel` with its inputs and data: a Pyro model of no arguments.
-
-    Attributes:
-        model: The model.
-        args: Its inputs.
-        kwargs: Its inputs by keyword.
-        data: Its data by observation.
-    """
-
-    def __init__(
-        self, model: PyroModel, args: tuple[Any, ...], kwargs: dict[str, Any], data: dict[str, Tensor]
-    ) -> None:
-        self.model, self.args, self.kwargs = model, args, kwargs
-        call = model._call(args, kwargs, data)
-        observations = model.plan(call).observations
-        self.data = {name: check_data(name, observations[name].distribution, one) for name, one in data.items()}
-
-    @property
-    def plan(self) -> Plan:
-        """What is known of the model before it runs."""
-        return self.model.plan(self.model._call(self.args, self.kwargs, self.data))
-
-    def __call__(self) -> Any:
-        """Run the model; for Pyro's algorithms."""
-        return self.model(*self.args, obs=self.data, **self.kwargs)
-
-    def latents(self) -> dict[str, Tensor]:
-        """Sample the params alone, as the full model does."""
-        return self.model.latents(*self.args, obs=self.data, **self.kwargs)
-
-    def predictive(self) -> Any:
-        """Run the model with its data sampled instead of observed, in the same shapes."""
-        return poutine.uncondition(self)()
-
-    def noncentered(self, choice: NonCentered = "auto") -> Callable[[], Any]:
-        """The reparametrised model for Pyro's own algorithms: its non-centred sites are ``{site}_decentered``.
-
-        Args:
-            choice: ``"auto"`` where the graph says it pays; True or False; or the names of sites.
-        """
-        return reparametrise(self, self.decisions(choice))
-
-    def decisions(self, choice: NonCentered = "auto") -> dict[str, Decision]:
-        """Which sites are sampled non-centred, and why."""
-        return decide(self.plan, choice)
-
-    def check_continuous(self) -> None:
-        """Check that samplers that follow gradients can take the model.
-
-        Raises:
-            SamplingError: It has no latent sites, or discrete ones.
-        """
-        sites = self.plan.sites
-        if not sites:
-            raise SamplingError(f"{self!r} has nothing to sample: no param is dynamic. Free some with to_dynamic().")
-        discrete = [site.name for site in sites if getattr(site.template.support, "is_discrete", False)]
-        if discrete:
-            raise SamplingError(
-                f"NUTS and variational fits follow gradients and cannot sample the discrete {', '.join(discrete)}. "
-                "Sum them out in the likelihood, or fix them with to_static(value)."
-            )
-
-    def describe(self) -> ModelDescription:
-        """The model in plain data."""
-        return describe(self.model.module, self.plan)
-
-    def report(self) -> Report:
-        """Every site with its prior, support, shape, plates and parents, to read before sampling.
-
-        Returns:
-            A table that prints itself, in a terminal and in a notebook.
-        """
-        return Report(self.describe())
-
-    def diagram(self, saveto: str | None = None) -> graphviz.Digraph:
-        """The plate diagram: a box for each plate, a node for each site, data shaded.
-
-        Args:
-            saveto: A file to write, its format taken from the ending (``.svg``, ``.png``, ``.pdf``, ``.dot``).
-
-        Returns:
-            A graphviz object, which shows itself in a notebook.
-        """
-        return renderer().model(self.describe(), saveto)
-
-    def __repr__(self) -> str:
-        return f"{self.model!r} with data {', '.join(self.data) or 'none'}"

@@ -1,14 +1,16 @@
-"""Observations: what the simulator predicts, the names of its batch dims, and the data."""
+"""Observations: what the simulator predicts, the names of its batch dims, and how data are set against it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution, Independent
 
 from ..errors import ModelError, ObservationError
 from ..graph.nodes.shapes import Shape, broadcast_shapes, show
@@ -17,7 +19,7 @@ from ..graph.plates.layout import PlateLayout
 from .distributions import to_pyro
 from .plates import Dims
 
-__all__ = ["Observation", "align", "as_data", "as_distributions", "check_data", "name_dims"]
+__all__ = ["SINGLE", "Observation", "align", "as_distributions", "name_dims", "of_present"]
 
 SINGLE = "obs"
 """The name of the observation of a model that has only one."""
@@ -34,7 +36,9 @@ class Observation:
         event_shape: The shape of one observation.
         distribution: The distribution with prior values of the params, for reports.
         text: The distribution written out, with the names of params where its arguments are their values.
-        parents: The params that it depends on.
+        parents: The dynamic params that it depends on.
+        reads: All params that it depends on, fixed ones included.
+        draws: The sites of the simulator's own that it depends on.
         observed: Whether data are given.
     """
 
@@ -45,6 +49,8 @@ class Observation:
     distribution: Distribution
     text: str
     parents: tuple[Any, ...]
+    reads: tuple[Any, ...]
+    draws: tuple[str, ...]
     observed: bool
 
 
@@ -65,22 +71,6 @@ def as_distributions(prediction: Any, likelihood: Callable[[Any], Any] | None, m
                 + "Or give likelihood=, a function from the prediction to a distribution."
             )
     return {name: to_pyro(one) for name, one in found.items()}
-
-
-def as_data(obs: Any) -> dict[str, Tensor]:
-    """Data by the name of the observation, as tensors."""
-    if obs is None:
-        return {}
-    data = obs if isinstance(obs, Mapping) else {SINGLE: obs}
-    found = {}
-    for name, value in data.items():
-        if value is None:
-            continue
-        try:
-            found[name] = value if isinstance(value, Tensor) else torch.as_tensor(value)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ObservationError(f"The data of {name!r} are no array or tensor: {error}") from None
-    return found
 
 
 def name_dims(
@@ -141,62 +131,97 @@ def _joint_batch(name: str, batch: Shape, event: Shape, data: Shape) -> Shape:
     return joint
 
 
-def check_data(name: str, distribution: Any, data: Tensor) -> Tensor:
-    """Data that a distribution can explain, in its dtype.
+@dataclass(frozen=True)
+class _Move:
+    """From the order of an observation's batch dims to the dims of their plates in Pyro.
 
-    Raises:
-        ObservationError: There are NaN or infinite values, or values outside of the support.
+    Attributes:
+        front: How many dims of the run stand in front of the batch dims.
+        order: The batch dims in the order of their Pyro dims.
+        batch: The sizes at the Pyro dims, 1 where there is no plate.
     """
-    if data.is_floating_point() and not bool(torch.isfinite(data).all()):
-        bad = (~torch.isfinite(data)).nonzero()
-        raise ObservationError(
-            f"The data of {name!r} hold {len(bad)} values that are NaN or infinite, the first at index "
-            f"{tuple(bad[0].tolist())} of shape {show(data.shape)}. Remove them, or mask the distribution there."
-        )
-    support = distribution.support
-    if not data.is_floating_point() and not getattr(support, "is_discrete", False):
-        data = data.to(torch.get_default_dtype())
-    if _independent_of_params(support) and not bool(support.check(data).all()):
-        raise ObservationError(
-            f"The data of {name!r} lie outside of the support {support} of the {type(distribution).__name__} that is to "
-            f"explain them: they run from {data.min().item():g} to {data.max().item():g}."
-        )
-    return data
 
+    front: int
+    order: tuple[int, ...]
+    batch: Shape
 
-def _independent_of_params(support: Any) -> bool:
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    simple = (constraints.positive, constraints.nonnegative, constraints.unit_interval, constraints.simplex)
-    discrete = (constraints.boolean, constraints.nonnegative_integer, constraints.positive_integer)
-    return any(support is one for one in simple + discrete)
+    def __call__(self, tensor: Tensor) -> Tensor:
+        dims = self.front + len(self.order)
+        order = (*range(self.front), *(self.front + index for index in self.order), *range(dims, tensor.ndim))
+        shape = tuple(tensor.shape[: self.front]) + self.batch + tuple(tensor.shape[dims:])
+        return tensor.permute(order).reshape(shape)
 
 
 def align(
-    distribution: Any, data: Tensor | None, dims: tuple[str, ...], sizes: Shape, at: Dims
-) -> tuple[Any, Tensor | None]:
+    distribution: Any, observation: Observation, at: Dims, run: Shape, tensors: tuple[Tensor | None, ...]
+) -> tuple[Any, tuple[Tensor | None, ...]]:
     """Bring a distribution and its data to the Pyro dims of their plates.
 
     Args:
-        distribution: The distribution, its batch dims in the user's order.
-        data: The data likewise.
-        dims: The names of the batch dims.
-        sizes: Their sizes.
-        at: The Pyro dim of each name.
+        distribution: The distribution; dims of the run, then batch dims in the user's order.
+        observation: What is known of it.
+        at: The Pyro dim of each plate.
+        run: The sizes of the dims of the run.
+        tensors: Data in the shape of the observation, or None.
+
+    Raises:
+        ObservationError: The distribution has another batch shape than at the preflight.
     """
-    if tuple(distribution.batch_shape) != sizes:
-        distribution = distribution.expand(sizes)
-    wanted = [at[name] for name in dims]
-    if wanted == list(range(-len(dims), 0)):
-        return distribution, data
-    order = sorted(range(len(dims)), key=lambda index: wanted[index])
+    sizes = observation.batch_shape
+    missing = len(run) + len(sizes) - len(distribution.batch_shape)
+    if run and missing > 0:
+        distribution = to_pyro(map_batch(distribution, lambda tensor: _with_room(tensor, len(run), missing)))
+    if tuple(distribution.batch_shape) != run + sizes:
+        try:
+            distribution = distribution.expand(run + sizes)
+        except RuntimeError:
+            raise ObservationError(
+                f"The prediction of {observation.name!r} has the batch shape {show(distribution.batch_shape)}, but "
+                f"{show(run + sizes)} was expected: plates {', '.join(observation.dims) or 'none'}. Inputs with a row for each "
+                "member of a subsampled plate go through ck.vmap(..., in_dims=0) or ck.subsample(child, tensor)."
+            ) from None
+    wanted = [at[name] for name in observation.dims]
+    depth = -min(at.values(), default=0) if run else -min(wanted, default=0)
+    natural = tuple(range(-depth, 0))
+    full = tuple(data.expand(sizes + observation.event_shape) if data is not None else None for data in tensors)
+    if tuple(wanted) == natural:
+        return distribution, full
     by_dim = dict(zip(wanted, sizes, strict=True))
-    batch = tuple(by_dim.get(dim, 1) for dim in range(min(wanted), 0))
+    order = tuple(sorted(range(len(wanted)), key=wanted.__getitem__))
+    batch = tuple(by_dim.get(dim, 1) for dim in natural)
+    moved = tuple(data if data is None else _Move(0, order, batch)(data) for data in full)
+    return to_pyro(map_batch(distribution, _Move(len(run), order, batch))), moved
 
-    def move(tensor: Tensor) -> Tensor:
-        own = tuple(range(len(dims), tensor.ndim))
-        return tensor.permute(*order, *own).reshape(batch + tuple(tensor.shape[len(dims) :]))
 
-    if data is not None:
-        data = move(data.expand(sizes + tuple(distribution.event_shape)))
-    return to_pyro(map_batch(distribution, move)), data
+def _with_room(tensor: Tensor, front: int, dims: int) -> Tensor:
+    """Dims of size 1 behind the first ones."""
+    return tensor.reshape(tuple(tensor.shape[:front]) + (1,) * dims + tuple(tensor.shape[front:]))
+
+
+def of_present(distribution: Any, values: Tensor, present: Tensor) -> Any:
+    """The distribution of those entries of the data that are there.
+
+    The others have no part in its log density: independent ones are masked, and of a multivariate normal the marginal
+    density of what is there is taken.
+    """
+    base, own = distribution, len(distribution.event_shape)
+    while isinstance(base, Independent):
+        base = base.base_dist
+    joint = len(base.event_shape)
+    if isinstance(base, torch.distributions.MultivariateNormal):
+        base = _marginal(base, values, present)
+    seen = present.flatten(-joint).any(-1) if joint else present
+    masked = to_pyro(base).mask(seen)
+    return masked.to_event(own - joint) if own > joint else masked
+
+
+def _marginal(base: Any, values: Tensor, present: Tensor) -> Any:
+    """A multivariate normal whose log density is the marginal one of the components that are there.
+
+    The missing ones become independent of the rest, with their values as means and a variance that makes their own
+    density 1 there.
+    """
+    pairs = present[..., :, None] & present[..., None, :]
+    alone = torch.diag_embed((~present).to(base.loc.dtype)) / (2 * math.pi)
+    covariance = torch.where(pairs, base.covariance_matrix, 0.0) + alone
+    return dist.MultivariateNormal(torch.where(present, base.loc, values), covariance)

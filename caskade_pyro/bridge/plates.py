@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..graph.nodes.shapes import Shape
 from ..graph.plates.layout import PlateLayout
+from ..graph.plates.subsample import ALL_MEMBERS, Picks
 
 __all__ = ["Dims", "SitePlates", "allocate"]
 
@@ -79,14 +80,20 @@ class SitePlates:
         at = dict(zip(self.dims, self.sizes, strict=True))
         return tuple(at.get(dim, 1) for dim in range(min(at, default=0), 0))
 
-    def spread(self, tensor: Tensor, plate_dims: int) -> tuple[Tensor, int]:
+    def spread(self, tensor: Tensor, plate_dims: int, picks: Picks = ALL_MEMBERS) -> tuple[Tensor, int]:
         """Put the leading dims of a tensor, which count the members of the innermost plates, at their Pyro dims.
 
         Returns:
-            The tensor and how many leading dims it now has.
+            The tensor, with the picked members alone, and how many leading dims it now has.
         """
         if not plate_dims:
             return tensor, 0
-        at = dict(zip(self.dims[len(self.dims) - plate_dims :], tensor.shape[:plate_dims], strict=True))
+        first = len(self.dims) - plate_dims
+        tensor = picks.rows(tensor, self.names[first:])
+        at = dict(zip(self.dims[first:], tensor.shape[:plate_dims], strict=True))
         batch = tuple(at.get(dim, 1) for dim in range(min(at), 0))
         return tensor.reshape(batch + tuple(tensor.shape[plate_dims:])), len(batch)
+
+    def padded(self, depth: int) -> Shape:
+        """`batch_shape` with as many dims as a model has that is so deep."""
+        return (1,) * (depth - len(self.batch_shape)) + self.batch_shape

@@ -17,6 +17,7 @@ from ..graph.nodes.prior import Prior
 from ..graph.nodes.shapes import Shape, broadcast_shapes, show
 from ..graph.nodes.structure import is_param
 from ..graph.plates.distributions import map_batch
+from ..graph.plates.subsample import ALL_MEMBERS, Picks
 from .distributions import expand_own, to_pyro
 from .plates import SitePlates
 
@@ -41,7 +42,13 @@ def default_prior(param: Any) -> Prior | None:
     low, high = param.valid
     if low is None or high is None:
         return None
-    return Prior(dist.Uniform, fixed=dist.Uniform(low, high))
+    return Prior(dist.Uniform, fixed=dist.Uniform(_floating(low), _floating(high)))
+
+
+def _floating(bound: Any) -> Tensor:
+    """A bound as a number that can be drawn from: the package `caskade` keeps valid=(0, 1) as integers."""
+    tensor = torch.as_tensor(bound)
+    return tensor if tensor.is_floating_point() else tensor.to(torch.get_default_dtype())
 
 
 def fit_prior(site: str, prior: Prior, shape: Shape, sizes: Shape, one_member: Distribution) -> PriorFit:
@@ -102,7 +109,12 @@ def _event_dim(constraint: Any) -> int:
 
 
 def site_distribution(
-    site: str, prior: Prior, fit: PriorFit, plates: SitePlates, value_of: Callable[[Any], tuple[Tensor, int]]
+    site: str,
+    prior: Prior,
+    fit: PriorFit,
+    plates: SitePlates,
+    value_of: Callable[[Any], tuple[Tensor, int]],
+    picks: Picks = ALL_MEMBERS,
 ) -> Any:
     """The distribution of a site for all members of its plates.
 
@@ -112,7 +124,8 @@ def site_distribution(
         fit: How it fills the param.
         plates: The plates of the site.
         value_of: For a param among the prior's arguments, its value with plates at their Pyro dims, and how many of its
-            dims are such plate dims.
+            dims are such plate dims, dims of the run included.
+        picks: The members that the run sees of plates that are subsampled.
 
     Returns:
         A Pyro distribution whose event shape is the param's own shape, and whose batch shape broadcasts to the plates.
@@ -125,7 +138,7 @@ def site_distribution(
         if is_param(arg):
             value, plate_dims = value_of(arg)
         elif isinstance(arg, Tensor):
-            value, plate_dims = plates.spread(arg, max(0, arg.ndim - fit.argument_dims.get(arg, arg.ndim)))
+            value, plate_dims = plates.spread(arg, max(0, arg.ndim - fit.argument_dims.get(arg, arg.ndim)), picks)
         else:
             return arg
         padding = fit.argument_dims.get(arg, 0) - (value.ndim - plate_dims)
@@ -139,9 +152,10 @@ def site_distribution(
         raise PriorError(f"The prior {prior} of param {site} cannot be built: {error}") from error
     left = max(0, len(built.batch_shape) - len(fit.own_batch))
     if prior.fixed is not None and left:
-        built = to_pyro(map_batch(built, lambda tensor: plates.spread(tensor, left)[0]))
+        built = to_pyro(map_batch(built, lambda tensor: plates.spread(tensor, left, picks)[0]))
     batch = tuple(built.batch_shape)[: max(0, len(built.batch_shape) - len(fit.own_batch))]
-    if not _broadcasts(batch, plates.batch_shape):
+    inner = batch[max(0, len(batch) - len(plates.batch_shape)) :]  # behind the dims of the run
+    if not _broadcasts(inner, plates.batch_shape):
         raise PriorError(
             f"The prior {prior} of param {site} has the batch shape {show(built.batch_shape)}, which does not fit the sizes "
             f"{show(plates.sizes)} of its plates."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..graph.nodes.shapes import show
 from ..graph.plates.layout import Placement, PlateLayout
 from .priors import default_prior
 
-__all__ = ["Source", "plates_of", "sources"]
+__all__ = ["Source", "check_complete", "parents_first", "plates_of", "sources"]
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,10 @@ class Source:
         return self.placement.site
 
 
-def sources(layout: PlateLayout, overrides: Mapping[str, object]) -> tuple[Source, ...]:
-    """The dynamic params with their priors, parents first.
+def sources(layout: PlateLayout, overrides: Mapping[str, object]) -> tuple[tuple[Source, ...], tuple[Placement, ...]]:
+    """The dynamic params with their priors, parents first; and those in plates of unknown size that have none.
+
+    The simulator may draw the members of such plates itself, with params that have no prior in the graph.
 
     Raises:
         MissingPriorError: Params have no prior.
@@ -54,9 +56,23 @@ def sources(layout: PlateLayout, overrides: Mapping[str, object]) -> tuple[Sourc
             missing.append(placement)
         else:
             found[placement.param] = Source(placement, prior, _parents(layout, placement, prior), from_bounds)
-    if missing:
+    if any(all(layout.plate(name).size is not None for name in placement.chain) for placement in missing):
         raise MissingPriorError(_missing(missing))
-    return _parents_first(found)
+    known = {param: [one for one in source.parents if one in found] for param, source in found.items()}
+    order = parents_first(known, lambda param: found[param].name)
+    return tuple(found[param] for param in order), tuple(missing)
+
+
+def check_complete(missing: Sequence[Placement], drawn: Iterable[Any]) -> None:
+    """Check that params without a prior were drawn by the simulator.
+
+    Raises:
+        MissingPriorError: Some were not.
+    """
+    params = set(drawn)
+    left = [placement for placement in missing if placement.param not in params]
+    if left:
+        raise MissingPriorError(_missing(left))
 
 
 def _prior_of(placement: Placement, overrides: Mapping[str, object]) -> tuple[Prior | None, bool]:
@@ -73,7 +89,7 @@ def _check_names(overrides: Mapping[str, object], dynamic: list[Placement]) -> N
         raise PriorError(f"priors= names {', '.join(unknown)}, but the sites are {', '.join(sites) or 'none'}.")
 
 
-def _missing(missing: list[Placement]) -> str:
+def _missing(missing: Sequence[Placement]) -> str:
     lines = "\n".join(f"  {p.site} {show(p.shape)}" for p in missing)
     return (
         f"These dynamic params have no prior:\n{lines}\n"
@@ -124,20 +140,28 @@ def show_plates(names: tuple[str, ...]) -> str:
     return ", ".join(names) or "none"
 
 
-def _parents_first(found: Mapping[Any, Source]) -> tuple[Source, ...]:
-    """The sources in the order of the graph, but each after those that its prior depends on."""
-    ordered: dict[Any, Source] = {}
-    for first in found:
+def parents_first(parents: Mapping[Any, Sequence[Any]], name: Callable[[Any], str]) -> list[Any]:
+    """Params in their order, but each after those that its prior depends on.
+
+    Args:
+        parents: For each param, those that its prior depends on, themselves among the keys.
+        name: The name of a param, for messages.
+
+    Raises:
+        PriorError: They depend on each other in a circle.
+    """
+    ordered: dict[Any, None] = {}
+    for first in parents:
         path: dict[Any, None] = {first: None}
         while path:
             param = next(reversed(path))
-            waiting = [parent for parent in found[param].parents if parent not in ordered]
+            waiting = [parent for parent in parents[param] if parent not in ordered]
             if not waiting:
-                ordered[param] = found[param]
+                ordered[param] = None
                 del path[param]
             elif waiting[0] in path:
-                cycle = " -> ".join(found[p].name for p in [*list(path)[list(path).index(waiting[0]) :], waiting[0]])
+                cycle = " -> ".join(name(p) for p in [*list(path)[list(path).index(waiting[0]) :], waiting[0]])
                 raise PriorError(f"The priors depend on each other in a circle: {cycle}.")
             else:
                 path[waiting[0]] = None
-    return tuple(ordered.values())
+    return list(ordered)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..bridge import BoundModel
-from ..bridge.noncentered import NonCentered
+from ..bridge.reparametrise import NonCentered
 from ..errors import CompilationError, SamplingError
 from .constrain import to_user_params
 from .flat import Slot, make_flat

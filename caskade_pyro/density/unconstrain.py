@@ -11,7 +11,8 @@ from pyro import poutine
 from torch import Tensor
 
 from ..bridge import BoundModel
-from ..bridge.noncentered import NonCentered
+from ..bridge.circular import CircularReparam
+from ..bridge.reparametrise import NonCentered
 from ..errors import SamplingError
 
 __all__ = ["to_sampled_values"]
@@ -33,7 +34,11 @@ def to_sampled_values(bound: BoundModel, values: Mapping[str, Any], noncentered:
     if unknown:
         raise SamplingError(f"There is no site {', '.join(unknown)}; the sites are {', '.join(sites)}.")
     given = {name: _in_batch_dims(sites[name], value) for name, value in values.items()}
-    offsets = [name for name, one in bound.decisions(noncentered).items() if one.noncentered and name in given]
+    decisions = bound.decisions(noncentered)
+    for name, one in decisions.items():
+        if one.circle is not None and name in given:
+            given[one.sampled_as] = CircularReparam(*one.circle).on_ring(given.pop(name))
+    offsets = [name for name, one in decisions.items() if one.noncentered and name in given]
     if offsets:
         with torch.no_grad(), pyro.validation_enabled(False):
             trace = poutine.trace(poutine.condition(bound.latents, data=given)).get_trace()

@@ -11,6 +11,7 @@ from .nodes.param import Param, Role
 from .nodes.prior import Prior, prior
 from .plates.layout import Placement, Plate, PlateLayout, plate_layout
 from .plates.members import vmap
+from .plates.subsample import subsample
 
 __all__ = [
     "ActiveContext",
@@ -34,5 +35,6 @@ __all__ = [
     "forward",
     "plate_layout",
     "prior",
+    "subsample",
     "vmap",
 ]

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pyro
 import torch
-from pyro.infer import SVI, Trace_ELBO, autoguide
+from pyro import poutine
+from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO, autoguide
 from pyro.infer.autoguide.initialization import init_to_median
 from pyro.optim import ClippedAdam
 from torch import Tensor
 
-from ..bridge.model import BoundModel
-from ..bridge.noncentered import NonCentered
+from ..bridge.bound import BoundModel
+from ..bridge.reparametrise import NonCentered
 from ..density.constrain import to_user_params
 from ..errors import SamplingError
 from .progress import progress_bar
@@ -57,7 +58,7 @@ class Fitted:
     def draw(self, draws: int, seed: int) -> dict[str, np.ndarray[Any, Any]]:
         """Draws from the guide in the user's params, ``(draws, *plates, *shape)`` by site."""
         with seeded(stream_seed(seed, 0)):
-            found = to_user_params(self.bound, self.draw_sampled(draws), self.noncentered)
+            found = to_user_params(self.bound.whole(), self.draw_sampled(draws), self.noncentered)
         return {name: value.numpy() for name, value in found.items()}
 
     def draw_seeded(self, draws: int, seed: int) -> dict[str, Tensor]:
@@ -67,8 +68,14 @@ class Fitted:
 
     def draw_sampled(self, draws: int) -> dict[str, Tensor]:
         """Draws from the guide as it describes them, offsets included, ``(draws, *Pyro's batch dims, *shape)`` by site."""
+        plan, guide = self.bound.plan, self.guide
         with torch.no_grad(), pyro.get_param_store().scope(self.params):
-            one_by_one = [self.guide() for _ in range(draws)]
+            if self.bound.subsample_size:
+                # A guide opens its plates itself, as large as it saw them; these are the whole ones.
+                guide.create_plates = lambda: [
+                    pyro.plate(name, plan.sizes[name], dim=plan.dims[name]) for name in plan.sizes
+                ]
+            one_by_one = [guide() for _ in range(draws)]
         return {name: torch.stack([one[name] for one in one_by_one]) for name in one_by_one[0]}
 
 
@@ -89,10 +96,11 @@ def run_svi(
     """
     losses: list[float] = []
     with seeded(stream_seed(seed, 0)), pyro.get_param_store().scope() as params:
+        _check_guide(bound, guide)
         model = bound.noncentered(noncentered)
-        fitted = _make_guide(guide, model)
+        fitted = _make_guide(guide, poutine.block(model, hide=_discrete(bound)) if bound.has_discrete else model)
         optimiser = ClippedAdam({"lr": lr, "lrd": 0.1 ** (1 / steps)})
-        svi = SVI(model, fitted, optimiser, Trace_ELBO(num_particles=particles))
+        svi = SVI(model, fitted, optimiser, _loss(bound, particles))
         try:
             _take_steps(svi, steps, lr, losses, progress)
         except KeyboardInterrupt:
@@ -115,6 +123,35 @@ def _take_steps(svi: SVI, steps: int, lr: float, losses: list[float], progress: 
             bar.update()
             if step % 20 == 0:
                 bar.set_postfix_str(f"ELBO {-np.mean(losses[-100:]):.6g}", refresh=False)
+
+
+def _check_guide(bound: BoundModel, guide: str | Callable[..., Any]) -> None:
+    """Check that a guide can describe members that it sees a few at a time.
+
+    Raises:
+        SamplingError: It is one joint distribution, whose dims would stand for other members at each step.
+    """
+    made = GUIDES.get(guide, guide) if isinstance(guide, str) else guide
+    local = [site.name for site in bound.plan.sites if set(site.plates.names) & set(bound.subsample_size)]
+    if local and isinstance(made, type) and issubclass(made, autoguide.AutoContinuous):
+        raise SamplingError(
+            f"The guide {made.__name__} is one joint distribution and cannot describe {', '.join(local[:3])} of a subsampled "
+            "plate, of which it sees other members at each step. Take guide='normal', or fit all members at once."
+        )
+
+
+def _discrete(bound: BoundModel) -> list[str]:
+    """The sites that a guide leaves out, because the loss sums over their values."""
+    inner = bound.plan.latent_inner
+    return [site.name for site in bound.discrete] + [
+        one.name for one in inner if getattr(one.distribution.support, "is_discrete", False)
+    ]
+
+
+def _loss(bound: BoundModel, particles: int) -> Any:
+    if not bound.has_discrete:
+        return Trace_ELBO(num_particles=particles)
+    return TraceEnum_ELBO(num_particles=particles, max_plate_nesting=bound.plan.nesting)
 
 
 def _make_guide(guide: str | Callable[..., Any], model: Callable[..., Any]) -> Any:

@@ -2,7 +2,7 @@
 
 from .fit import Fit, fit
 from .point import point
-from .predict import predict, prior_predictive
+from .predict import log_likelihood, predict, prior_predictive
 from .sample import sample
 
-__all__ = ["Fit", "fit", "point", "predict", "prior_predictive", "sample"]
+__all__ = ["Fit", "fit", "log_likelihood", "point", "predict", "prior_predictive", "sample"]

@@ -9,8 +9,9 @@ from typing import Any
 import arviz as az
 import numpy as np
 
-from ..bridge.model import BoundModel
+from ..bridge.bound import BoundModel
 from ..bridge.plan import Plan
+from ..bridge.reparametrise import decide
 
 __all__ = ["coordinates", "dimensions", "set_attributes", "to_inference_data"]
 
@@ -24,9 +25,12 @@ def coordinates(plan: Plan) -> dict[str, Sequence[Any]]:
 def dimensions(plan: Plan) -> dict[str, list[str]]:
     """The dims of every site: its plates, then those of its own shape."""
     dims = {}
-    for site in plan.sites:
-        own = [f"{site.name}_dim_{index}" for index in range(len(site.source.placement.shape))]
-        dims[site.name] = [*site.plates.names, *own]
+    for site in plan.in_plates:
+        own = [f"{site.name}_dim_{index}" for index in range(len(site.shape))]
+        dims[site.name] = [*site.plate_names, *own]
+    for inner in plan.latent_inner:
+        own = [f"{inner.name}_dim_{index}" for index in range(len(inner.shape))]
+        dims[inner.name] = [*inner.plate_names, *own]
     for one in plan.observations.values():
         count = len(one.dims)
         dims[one.name] = [*one.dims, *(f"{one.name}_dim_{count + index}" for index in range(len(one.event_shape)))]
@@ -61,6 +65,8 @@ def _natural(bound: BoundModel, plan: Plan, name: str) -> np.ndarray[Any, Any]:
 def set_attributes(found: az.InferenceData, plan: Plan, attrs: Mapping[str, Any]) -> None:
     """Say what the draws are: units and descriptions of variables, and who made them."""
     params = {site.name: site.source.placement.param for site in plan.sites}
+    params |= {one.name: one.param for one in plan.reported}
+    circles = {name: one.circle for name, one in decide(plan).items() if one.circle is not None}
     for group in found.groups():
         dataset = found[group]
         dataset.attrs.update(
@@ -71,3 +77,5 @@ def set_attributes(found: az.InferenceData, plan: Plan, attrs: Mapping[str, Any]
             for attribute in ("units", "description"):
                 if value := getattr(param, attribute, None):
                     dataset[name].attrs[attribute] = value
+            if str(name) in circles:
+                dataset[name].attrs["circle"] = circles[str(name)]

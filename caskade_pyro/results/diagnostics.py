@@ -8,6 +8,7 @@ import arviz as az
 import numpy as np
 
 from ..errors import ConvergenceWarning
+from .circular import unwrapped
 
 __all__ = ["warn_of_trouble"]
 
@@ -31,7 +32,8 @@ def warn_of_trouble(posterior: az.InferenceData) -> None:
 
 def _disagreement(posterior: az.InferenceData) -> list[str]:
     with np.errstate(all="ignore"):  # chains that did not move have no variance; that makes an R-hat of infinity
-        rhat, ess = az.rhat(posterior), az.ess(posterior)
+        draws = posterior["posterior"].map(unwrapped)
+        rhat, ess = az.rhat(draws), az.ess(draws)
     worst_rhat = max(((float(rhat[name].max()), name) for name in rhat.data_vars), default=(1.0, ""))
     worst_ess = min(((float(ess[name].min()), name) for name in ess.data_vars), default=(float("inf"), ""))
     messages = []

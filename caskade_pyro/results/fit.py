@@ -9,8 +9,8 @@ from typing import Any
 import arviz as az
 import numpy as np
 
-from ..bridge.model import BoundModel
-from ..bridge.noncentered import NonCentered
+from ..bridge.bound import BoundModel
+from ..bridge.reparametrise import NonCentered
 from ..errors import SamplingError
 from ..inference.seeds import fresh_seed
 from ..inference.svi import Fitted, run_svi
@@ -98,6 +98,6 @@ def fit(
     """
     if steps < 1:
         raise SamplingError(f"steps must be at least 1, not {steps}.")
-    bound.check_continuous()
+    bound.check_samplable()
     seed = fresh_seed() if seed is None else seed
     return Fit(run_svi(bound, guide, steps, seed, lr, particles, noncentered, progress))

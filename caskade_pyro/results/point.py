@@ -6,12 +6,16 @@ from typing import Any
 
 import arviz as az
 import torch
+import xarray as xr
 from torch import Tensor
 
 from ..errors import SamplingError
 from ..graph.plates.layout import plate_layout
+from . import circular
 
 __all__ = ["point"]
+
+DRAWS = ("chain", "draw")
 
 
 def point(posterior: az.InferenceData, module: Any, stat: str | int = "mean") -> dict[str, Tensor]:
@@ -20,7 +24,8 @@ def point(posterior: az.InferenceData, module: Any, stat: str | int = "mean") ->
     Args:
         posterior: Draws, from `sample` or `Fit.sample`.
         module: The module whose forward method was sampled.
-        stat: ``"mean"``, ``"median"``, or the number of a draw, counted through all chains.
+        stat: ``"mean"``, ``"median"``, or the number of a draw, counted through all chains. Of a param on a circle these are
+            the mean direction, and the median around it.
 
     Returns:
         By site, values with the batch dims of the graph.
@@ -49,9 +54,9 @@ def point(posterior: az.InferenceData, module: Any, stat: str | int = "mean") ->
             raise SamplingError(f"The posterior has no draws of {placement.site}.")
         draws = group[placement.site]
         if stat == "mean":
-            value = draws.mean(("chain", "draw"))
+            value = _mean(draws)
         elif stat == "median":
-            value = draws.median(("chain", "draw"))
+            value = _median(draws)
         elif isinstance(stat, int):
             value = draws.isel(chain=stat // group.sizes["draw"], draw=stat % group.sizes["draw"])
         else:
@@ -60,3 +65,16 @@ def point(posterior: az.InferenceData, module: Any, stat: str | int = "mean") ->
         dtype = placement.param.dtype or torch.get_default_dtype()
         found[placement.site] = torch.as_tensor(value.values.copy(), dtype=dtype).reshape(shape)
     return found
+
+
+def _mean(draws: xr.DataArray) -> xr.DataArray:
+    ends = circular.circle(draws)
+    return draws.mean(DRAWS) if ends is None else circular.mean(draws, ends, DRAWS)
+
+
+def _median(draws: xr.DataArray) -> xr.DataArray:
+    ends = circular.circle(draws)
+    if ends is None:
+        return draws.median(DRAWS)
+    low, high = ends
+    return low + (_mean(draws) + circular.unwrapped(draws).median(DRAWS) - low) % (high - low)

@@ -1,31 +1,42 @@
-"""Predictive draws as ArviZ data."""
+"""Predictions and log likelihoods as ArviZ data."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import arviz as az
 import numpy as np
 
-from ..bridge.model import BoundModel
+from ..bridge.bound import BoundModel
 from ..bridge.plan import Plan
-from ..errors import SamplingError
-from ..inference.predictive import draw_predictions
+from ..errors import ObservationError, PlateError, SamplingError
+from ..inference.predictive import draw_predictions, pointwise_log_likelihood
 from ..inference.seeds import fresh_seed
 from .arviz import to_inference_data
 
-__all__ = ["posterior_draws", "predict", "prior_predictive"]
+__all__ = ["log_likelihood", "posterior_draws", "predict", "prior_predictive"]
+
+Arrays = dict[str, np.ndarray[Any, Any]]
 
 
-def posterior_draws(plan: Plan, posterior: az.InferenceData) -> tuple[dict[str, np.ndarray[Any, Any]], tuple[int, int]]:
+def posterior_draws(plan: Plan, posterior: az.InferenceData, new: Sequence[str] = ()) -> tuple[Arrays, tuple[int, int]]:
     """The draws of every site of a plan with chains put one after the other, and how many chains and draws there are.
+
+    Sites in the plates ``new`` are left out.
 
     Raises:
         SamplingError: A site is missing, or has another shape than the model gives it.
+        PlateError: ``new`` names no plate.
     """
+    unknown = [name for name in new if name not in plan.sizes]
+    if unknown:
+        raise PlateError(f"new= names {', '.join(unknown)}, but the plates are {', '.join(plan.sizes) or 'none'}.")
     group = posterior["posterior"]
     found = {}
-    for site in plan.sites:
+    for site in plan.latents:
+        if set(new) & set(site.plate_names):
+            continue
         if site.name not in group:
             raise SamplingError(
                 f"The posterior has no draws of {site.name}; it has {', '.join(map(str, group.data_vars))}."
@@ -33,7 +44,8 @@ def posterior_draws(plan: Plan, posterior: az.InferenceData) -> tuple[dict[str, 
         values = group[site.name].values
         if values.shape[2:] != site.draw_shape:
             raise SamplingError(
-                f"The draws of {site.name} have shape {values.shape[2:]}, but the model's have {site.draw_shape}."
+                f"The draws of {site.name} have shape {values.shape[2:]}, but the model's have {site.draw_shape}. To predict "
+                "for other members than those of the fit, name their plate: new=(...,)."
             )
         found[site.name] = values.reshape((-1, *site.draw_shape))
     return found, (group.sizes["chain"], group.sizes["draw"])
@@ -45,25 +57,49 @@ def predict(
     draws: int | None = None,
     seed: int | None = None,
     *,
+    new: Sequence[str] = (),
+    chunk_size: int | None = None,
     progress: bool = True,
 ) -> az.InferenceData:
     """Draw data that the model predicts for the params of a posterior.
+
+    Missing data are predicted like the others, and so imputed.
 
     Args:
         bound: The model; with other inputs than those of the fit it predicts for these.
         posterior: Draws, from `sample` or `Fit.sample`.
         draws: How many predictions of each chain, spread evenly over its draws; one for each draw by default.
         seed: Of the predictions.
+        new: Names of plates with other members than those of the fit, of which ``bound`` may have any number. Their
+            params are drawn from the population that the posterior describes.
+        chunk_size: How many draws to run side by side; by default as many as fit into a bounded amount of memory.
         progress: Whether to show progress.
 
     Returns:
-        ArviZ data with the group ``posterior_predictive``.
+        ArviZ data with the group ``posterior_predictive``: the data, what the simulator reports of live params, and the
+        params of new members.
 
     Raises:
         SamplingError: The posterior is that of another model.
+        PlateError: ``new`` names no plate.
+
+    Example:
+        >>> import caskade_pyro as ck, arviz as az, numpy as np, pyro.distributions as dist, torch
+        >>> class Mean(ck.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.mu = ck.Param("mu", prior=dist.Normal(0.0, 1.0))
+        ...
+        ...     @ck.forward
+        ...     def data(self, mu):
+        ...         return dist.Normal(mu, 1.0)
+        >>> bound = ck.PyroModel(Mean().data).bind(obs=torch.tensor([0.9, float("nan")]))
+        >>> posterior = az.from_dict(posterior={"mu": np.zeros((2, 50), dtype="float32")})
+        >>> ck.predict(bound, posterior, seed=1, progress=False).posterior_predictive["obs"].shape
+        (2, 50, 2)
     """
     plan = bound.plan
-    params, (chains, available) = posterior_draws(plan, posterior)
+    params, (chains, available) = posterior_draws(plan, posterior, new)
     draws = available if draws is None else min(draws, available)
     picked = np.linspace(0, available - 1, draws).round().astype(int)
     thinned = {
@@ -71,13 +107,24 @@ def predict(
         for name, values in params.items()
     }
     seed = fresh_seed() if seed is None else seed
-    predicted = draw_predictions(bound, thinned, chains * draws, seed, progress)
-    group = {name: predicted[name].reshape((chains, draws, *predicted[name].shape[1:])) for name in plan.observations}
+    predicted = draw_predictions(bound, thinned, chains * draws, seed, progress, chunk_size)
+    wanted = {name: value for name, value in predicted.items() if name not in params and not _repeats(plan, name)}
+    group = {name: value.reshape((chains, draws, *value.shape[1:])) for name, value in wanted.items()}
     return to_inference_data(bound, {"posterior_predictive": group}, {"seed": seed})
 
 
+def _repeats(plan: Plan, name: str) -> bool:
+    """Whether something is computed from params alone, and so stands beside them in the posterior."""
+    return any(one.name == name and not one.from_simulator for one in plan.reported)
+
+
 def prior_predictive(
-    bound: BoundModel, draws: int = 500, seed: int | None = None, *, progress: bool = True
+    bound: BoundModel,
+    draws: int = 500,
+    seed: int | None = None,
+    *,
+    chunk_size: int | None = None,
+    progress: bool = True,
 ) -> az.InferenceData:
     """Draw params from the priors, and the data that the model predicts for them.
 
@@ -85,10 +132,15 @@ def prior_predictive(
         bound: The model.
         draws: How many draws.
         seed: The same seed gives the same draws.
+        chunk_size: How many draws to run side by side; by default as many as fit into a bounded amount of memory.
         progress: Whether to show progress.
 
     Returns:
-        ArviZ data with the groups ``prior`` and ``prior_predictive``.
+        ArviZ data with the groups ``prior`` and ``prior_predictive``. Members that the simulator draws in another number
+        each time are filled up with NaN.
+
+    Raises:
+        SamplingError: A prior is improper.
 
     Example:
         >>> import caskade_pyro as ck, pyro.distributions as dist, torch
@@ -105,10 +157,53 @@ def prior_predictive(
         (1, 10, 2)
     """
     seed = fresh_seed() if seed is None else seed
-    predicted = draw_predictions(bound, None, draws, seed, progress)
+    predicted = draw_predictions(bound, {}, draws, seed, progress, chunk_size)
     observations = bound.plan.observations
     groups = {
         "prior": {name: value[None] for name, value in predicted.items() if name not in observations},
         "prior_predictive": {name: value[None] for name, value in predicted.items() if name in observations},
     }
     return to_inference_data(bound, groups, {"seed": seed})
+
+
+def log_likelihood(
+    bound: BoundModel, posterior: az.InferenceData, *, chunk_size: int | None = None, progress: bool = True
+) -> az.InferenceData:
+    """The log likelihood of each single observation at each draw, for ``az.loo`` and ``az.compare``.
+
+    Args:
+        bound: The model with its data.
+        posterior: Draws, from `sample` or `Fit.sample`.
+        chunk_size: How many draws to run side by side; by default as many as fit into a bounded amount of memory.
+        progress: Whether to show progress.
+
+    Returns:
+        ArviZ data with the group ``log_likelihood``, to be put beside the posterior: ``posterior.extend(...)``. What is
+        one observation (an image, say, of many pixels) has one value. Missing data have NaN.
+
+    Raises:
+        ObservationError: The model has no data.
+        SamplingError: The posterior is that of another model.
+
+    Example:
+        >>> import caskade_pyro as ck, arviz as az, numpy as np, pyro.distributions as dist, torch
+        >>> class Mean(ck.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.mu = ck.Param("mu", prior=dist.Normal(0.0, 1.0))
+        ...
+        ...     @ck.forward
+        ...     def data(self, mu):
+        ...         return dist.Normal(mu, 1.0)
+        >>> bound = ck.PyroModel(Mean().data).bind(obs=torch.zeros(3))
+        >>> posterior = az.from_dict(posterior={"mu": np.zeros((1, 2), dtype="float32")})
+        >>> ck.log_likelihood(bound, posterior, progress=False).log_likelihood["obs"].values.round(3)[0, 0]
+        array([-0.919, -0.919, -0.919], dtype=float32)
+    """
+    if not bound.data:
+        raise ObservationError(f"{bound!r} has no data, so there is no likelihood: bind(..., obs=...).")
+    whole = bound.whole()
+    params, (chains, draws) = posterior_draws(whole.plan, posterior)
+    found = pointwise_log_likelihood(whole, params, chains * draws, progress, chunk_size)
+    group = {name: value.reshape((chains, draws, *value.shape[1:])) for name, value in found.items()}
+    return to_inference_data(whole, {"log_likelihood": group}, {})

@@ -11,8 +11,8 @@ import arviz as az
 import numpy as np
 import torch
 
-from ..bridge import BoundModel
-from ..bridge.noncentered import NonCentered
+from ..bridge.bound import BoundModel
+from ..bridge.reparametrise import NonCentered
 from ..density import LogDensity
 from ..errors import ConvergenceWarning, SamplingError
 from ..inference.chains import run_chains
@@ -94,7 +94,8 @@ def sample(
             raise SamplingError(f"{name} must be at least 1, not {value}.")
     if tune < 0:
         raise SamplingError(f"tune must not be negative, but is {tune}.")
-    bound.check_continuous()
+    bound.check_samplable()
+    bound.check_whole()
     seed = fresh_seed() if seed is None else seed
     began = perf_counter()
     density = LogDensity(bound, noncentered)
@@ -168,4 +169,4 @@ def _dense(density: LogDensity, dense: bool | Sequence[str]) -> Dense:
     unknown = [name for name in dense if name not in decisions]
     if unknown:
         raise SamplingError(f"dense= names {', '.join(unknown)}, but the sites are {', '.join(decisions)}.")
-    return [tuple(one for one in density.names if one.removesuffix("_decentered") in dense)]
+    return tuple(decisions[name].sampled_as for name in dense)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, constraints
 
-from ...errors import ModelError
+from ...errors import NotBatchableError
 from ..nodes.shapes import show
 
 __all__ = ["Parts", "arguments", "map_batch", "parts", "with_validation", "without_validation"]
@@ -44,7 +44,7 @@ def parts(distribution: Distribution) -> Parts:
     """Take a distribution apart; register a function for a class whose constructor does not take its parameters.
 
     Raises:
-        ModelError: It cannot be taken apart.
+        NotBatchableError: It cannot be taken apart.
     """
     names, constants = arguments(distribution)
     nested = {name: parts(value) for name, value in constants.items() if isinstance(value, Distribution)}
@@ -130,8 +130,8 @@ def _own_dims(distribution: Distribution, name: str) -> int:
     return int(constraint.event_dim) if not constraints.is_dependent(constraint) else 0
 
 
-def _cannot(distribution: Distribution) -> ModelError:
-    return ModelError(
+def _cannot(distribution: Distribution) -> NotBatchableError:
+    return NotBatchableError(
         f"A {type(distribution).__name__} of batch shape {show(distribution.batch_shape)} cannot be taken apart into its "
         "parameters, which a vmap over members or replicates needs. Return the prediction instead, and give the "
         "distribution as likelihood= of the PyroModel."

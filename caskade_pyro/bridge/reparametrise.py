@@ -1,8 +1,9 @@
-"""Non-centring: sampling the offsets of members from their population instead of their values.
+"""How sites are sampled: the model stays in the user's params, and what samplers see is made from it.
 
 Where a location-scale prior in a plate has hyperparameters, the spread of the members depends on the scale, and a
-sampler meets a funnel (Betancourt and Girolami 2015). The graph knows these places. The model stays in the user's
-params; the reparametrised one is made from it, and draws are brought back.
+sampler meets a funnel (Betancourt and Girolami 2015): there the offsets of members from their population are sampled
+instead of their values. Params on a circle are sampled as directions. The graph knows these places; draws are brought
+back.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pyro.infer.reparam.reparam import Reparam
 from pyro.poutine import reparam
 
 from ..errors import ModelError
+from .circular import CircularReparam, circle_of
 
 if TYPE_CHECKING:
     from .plan import Plan, Site
@@ -31,11 +33,33 @@ FAMILIES = (dist.Normal, dist.StudentT, dist.Cauchy, dist.Laplace, dist.Gumbel)
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a site is sampled non-centred, and why."""
+    """How a site is sampled, and why.
+
+    Attributes:
+        site: Its name.
+        noncentered: Whether its offsets are sampled instead of its values.
+        reason: Why so.
+        circle: The two ends of the circle on which it lies, if it does.
+    """
 
     site: str
     noncentered: bool
     reason: str
+    circle: tuple[float, float] | None = None
+
+    @property
+    def sampled_as(self) -> str:
+        """The name of the site that a sampler sees."""
+        if self.circle is not None:
+            return f"{self.site}_ring"
+        return f"{self.site}_decentered" if self.noncentered else self.site
+
+    @property
+    def reparam(self) -> Reparam | None:
+        """What brings the site into the form that a sampler sees."""
+        if self.circle is not None:
+            return CircularReparam(*self.circle)
+        return LocScaleReparam(0.0) if self.noncentered else None
 
 
 def decide(plan: Plan, noncentered: NonCentered = "auto") -> dict[str, Decision]:
@@ -61,12 +85,13 @@ def _check_named(plan: Plan, names: Sequence[str]) -> None:
 
 
 def _decide_one(site: Site, noncentered: NonCentered) -> Decision:
+    param = site.source.placement.param
+    obstacle = _obstacle(site)
+    if obstacle is not None:
+        return Decision(site.name, False, obstacle, circle_of(param, site.template))
     if not isinstance(noncentered, (str, bool)):
         return Decision(site.name, site.name in noncentered, "as asked for")
-    obstacle = _obstacle(site)
-    wanted = getattr(site.source.placement.param, "centered", None)
-    if obstacle is not None:
-        return Decision(site.name, False, obstacle)
+    wanted = getattr(param, "centered", None)
     if wanted is not None and noncentered is not False:
         return Decision(site.name, not wanted, f"the param says centered={wanted}")
     if noncentered != "auto":
@@ -78,6 +103,8 @@ def _decide_one(site: Site, noncentered: NonCentered) -> Decision:
 
 def _obstacle(site: Site) -> str | None:
     """Why a site cannot be non-centred."""
+    if circle_of(site.source.placement.param, site.template) is not None:
+        return "it lies on a circle"
     if not site.source.parents:
         return "its prior has no hyperparameters"
     if not isinstance(_base(site.template), FAMILIES):
@@ -92,8 +119,10 @@ def _base(distribution: Any) -> Any:
 
 
 def reparametrise(model: Callable[..., Any], decisions: Mapping[str, Decision]) -> Callable[..., Any]:
-    """A model in which the sites so decided are sampled as standardised offsets, ``{site}_decentered``."""
-    chosen: dict[str, Reparam] = {
-        name: LocScaleReparam(0.0) for name, decision in decisions.items() if decision.noncentered
-    }
+    """A model in which every site is sampled as was decided."""
+    chosen: dict[str, Reparam] = {}
+    for name, decision in decisions.items():
+        change = decision.reparam
+        if change is not None:
+            chosen[name] = change
     return reparam(model, config=chosen) if chosen else model

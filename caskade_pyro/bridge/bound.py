@@ -1,0 +1,184 @@
+"""Models with their data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from ..errors import SamplingError
+from ..graph.nodes.node import Node
+from ..graph.views.description import ModelDescription
+from ..graph.views.drawing import renderer
+from .data import prepare
+from .enumeration import check_enumerable, enumerated
+from .hidden import with_hidden_parents
+from .many import log_density
+from .plan import Plan, Site
+from .reparametrise import Decision, NonCentered, decide, reparametrise
+from .report import Report, describe
+from .subsampling import SubsampleSize, check_subsample_sizes
+
+if TYPE_CHECKING:
+    import graphviz
+
+    from .model import PyroModel
+
+__all__ = ["BoundModel"]
+
+
+class BoundModel:
+    """A `PyroModel` with its inputs and data: a Pyro model of no arguments.
+
+    Attributes:
+        model: The model.
+        args: Its inputs.
+        kwargs: Its inputs by keyword.
+        data: Its data by observation; missing ones are NaN.
+        subsample_size: How many members each run looks at, by plate.
+    """
+
+    def __init__(
+        self,
+        model: PyroModel,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        data: dict[str, Tensor],
+        subsample_size: SubsampleSize,
+    ) -> None:
+        self.model, self.args, self.kwargs = model, args, kwargs
+        plan = model.plan(args, kwargs, data)
+        check_subsample_sizes(plan, subsample_size)
+        self.subsample_size = dict(subsample_size)
+        self.data = {name: prepare(plan.observations[name], one).given for name, one in data.items()}
+
+    @property
+    def plan(self) -> Plan:
+        """What is known of the model before it runs."""
+        return self.model.plan(self.args, self.kwargs, self.data)
+
+    def __call__(self) -> Any:
+        """Run the model; for Pyro's algorithms."""
+        return self.model.run(self.args, self.kwargs, self.data, self.subsample_size, predict=False)
+
+    def latents(self) -> None:
+        """Sample the params alone, as the full model does, and report pointers."""
+        self.model.latents(self.args, self.kwargs, self.data, self.subsample_size)
+
+    def predictive(self) -> Any:
+        """Run the model with its data sampled instead of observed, in the same shapes."""
+        return self.model.run(self.args, self.kwargs, self.data, self.subsample_size, predict=True)
+
+    def whole(self) -> BoundModel:
+        """The same model, looking at all members of all plates."""
+        return BoundModel(self.model, self.args, self.kwargs, self.data, {}) if self.subsample_size else self
+
+    def noncentered(self, choice: NonCentered = "auto") -> Callable[[], Any]:
+        """The reparametrised model for Pyro's own algorithms.
+
+        Its non-centred sites are ``{site}_decentered``, and params on a circle are sampled as points of a ring,
+        ``{site}_ring``.
+
+        Discrete params are marked for enumeration, which Pyro's `TraceEnum_ELBO` and NUTS do.
+
+        Args:
+            choice: ``"auto"`` where the graph says it pays; True or False; or the names of sites.
+        """
+        return enumerated(self, reparametrise(self, self.decisions(choice)))
+
+    def decisions(self, choice: NonCentered = "auto") -> dict[str, Decision]:
+        """How each site is sampled, and why."""
+        return decide(self.plan, choice)
+
+    @property
+    def discrete(self) -> tuple[Site, ...]:
+        """The latent sites whose values are counted rather than measured."""
+        return tuple(site for site in self.plan.sites if site.discrete)
+
+    @property
+    def has_discrete(self) -> bool:
+        """Whether some latent sites are discrete, those included that the simulator samples itself."""
+        inner = (one.distribution.support for one in self.plan.latent_inner)
+        return bool(self.discrete) or any(getattr(support, "is_discrete", False) for support in inner)
+
+    def check_samplable(self) -> None:
+        """Check that samplers that follow gradients can take the model.
+
+        Raises:
+            SamplingError: It has no latent sites, or discrete ones that cannot be summed out.
+        """
+        if not self.plan.latents:
+            raise SamplingError(f"{self!r} has nothing to sample: no param is dynamic. Free some with to_dynamic().")
+        check_enumerable(self)
+
+    def log_density(self, params: Mapping[str, Any], chunk_size: int | None = None) -> Tensor:
+        """The joint log density of params and data at many values of the params.
+
+        Args:
+            params: By site, in the user's params, ``(n, *plates, *shape)``.
+            chunk_size: How many of them to run side by side; by default as many as fit into a bounded amount of memory.
+
+        Returns:
+            The log density of each, ``(n,)``; with subsampled plates an estimate of it.
+
+        Raises:
+            SamplingError: A param is missing or has a wrong shape.
+        """
+        return log_density(self, params, chunk_size)
+
+    def check_whole(self) -> None:
+        """Check that a run looks at all members, so that its density is exact.
+
+        Raises:
+            SamplingError: Plates are subsampled.
+        """
+        if self.subsample_size:
+            raise SamplingError(
+                f"NUTS needs the density of all data, but the plates {', '.join(self.subsample_size)} are subsampled, which "
+                "gives another estimate of it at each step. Fit with ck.fit, or bind without subsample_size=."
+            )
+
+    def describe(self) -> ModelDescription:
+        """The model in plain data."""
+        return with_hidden_parents(self, describe(self.model.module, self.plan))
+
+    def report(self) -> Report:
+        """Every site with its prior, support, shape, plates and parents, to read before sampling.
+
+        Returns:
+            A table that prints itself, in a terminal and in a notebook.
+        """
+        return Report(self.describe())
+
+    def diagram(
+        self,
+        saveto: str | None = None,
+        *,
+        collapse: str | Node | Sequence[str | Node] = (),
+        depth: int | None = None,
+        posterior: Any = None,
+    ) -> graphviz.Digraph:
+        """The plate diagram: a box for each plate, a node for each site, data shaded.
+
+        Args:
+            saveto: A file to write, its format taken from the ending (``.svg``, ``.png``, ``.pdf``, ``.html``, ``.dot``,
+                ``.mmd``).
+            collapse: Modules whose sites are drawn as one node: paths from the root, names, or the modules themselves.
+            depth: How many links from the root the picture goes; the sites of modules at the end of that many are drawn
+                as one node.
+            posterior: Draws, as ``ck.sample`` returns them, whose mean, standard deviation and histogram are put into the
+                nodes.
+
+        Returns:
+            A graphviz object, which shows itself in a notebook.
+
+        Raises:
+            CaskadeException: The ending of ``saveto`` is no known format, ``collapse`` names no module, ``depth`` is
+                negative, or ``posterior`` has draws of no site.
+            MissingDependencyError: A file is to be written and there is no Graphviz.
+        """
+        return renderer().model(self.describe(), saveto, collapse=collapse, depth=depth, posterior=posterior)
+
+    def __repr__(self) -> str:
+        return f"{self.model!r} with data {', '.join(self.data) or 'none'}"

@@ -1,0 +1,258 @@
+"""The preflight: making the plan of a model.
+
+It builds every prior, draws one value for each param, runs the simulator once and looks at what comes out. So mistakes
+show before any sampling, and a run of the model does only what must be done each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pyro import poutine
+from torch import Tensor
+from torch.distributions import Distribution
+
+from ..errors import CaskadeException, FillParamsError, ModelError, PriorError
+from ..graph.plates.distributions import map_batch, with_validation
+from ..graph.plates.layout import PlateLayout
+from .dependencies import dependencies, write_out
+from .distributions import to_pyro, with_global_validation
+from .inner import TrackedDraws, inner_sites, tracked
+from .observations import Observation, name_dims
+from .observed_names import check_data_plates, check_observation_names
+from .plan import InnerSite, Plan, Site
+from .plates import Dims, SitePlates, allocate
+from .population_sites import recording_draws
+from .priors import PriorFit, draw_one, fit_prior, site_distribution
+from .reported import Collector, replicates, reports
+from .simulate import Outcome, Simulator, Values, pointer_values, simulate
+from .sites import Source, check_complete, sources
+from .supports import check_support
+
+__all__ = ["Call", "make_plan"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A model with its inputs and data.
+
+    Attributes:
+        simulator: The forward method with its inputs.
+        data: The data by observation.
+        dims: Names that the user gave to batch dims, by observation.
+        priors: Priors that the user gave by site.
+    """
+
+    simulator: Simulator
+    data: Mapping[str, Tensor]
+    dims: Mapping[str, tuple[str, ...]]
+    priors: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class _Priors:
+    """What came out of looking at the priors, by param or by site."""
+
+    templates: dict[str, Distribution]
+    fits: dict[str, PriorFit]
+    values: Values
+
+
+def make_plan(layout: PlateLayout, call: Call) -> Plan:
+    """Look at a model before it runs.
+
+    Raises:
+        MissingPriorError: Params have no prior.
+        PriorError: A prior does not fit its param.
+        ObservationError: Data do not fit the prediction.
+        ModelError: The forward method returns nothing that can be observed.
+    """
+    found, missing = sources(layout, call.priors)
+    with torch.random.fork_rng(devices=[]), poutine.block(), with_validation():
+        torch.manual_seed(0)
+        priors = _look_at_priors(layout, found)
+        trial = _try_out(layout, call, priors.values, missing)
+        check_complete(missing, trial.drawn)
+        found = tuple(source for source in found if source.placement.param not in trial.drawn)
+        names = [source.name for source in found]
+        observations = _look_at_prediction(layout, call, trial, names)
+    together = [source.placement.plates for source in found]
+    together += [(*replicates(layout), *own) for own in trial.collector.plates.values()]
+    dims = allocate(layout, together, [observation.dims for observation in observations])
+    sizes = {plate.name: plate.size for plate in layout.plates}
+    sites = tuple(
+        _site(layout, source, priors.fits[source.name], priors.templates[source.name], dims) for source in found
+    )
+    used = {name for names in together for name in names}
+    for observation in observations:
+        used.update(observation.dims)
+        own = zip(observation.dims, observation.batch_shape, strict=True)
+        sizes |= {name: size for name, size in own if name not in sizes}
+    return Plan(
+        layout=layout,
+        sites=sites,
+        observations={observation.name: observation for observation in observations},
+        dims=dims,
+        sizes={name: size for name, size in sizes.items() if name in used and size is not None},
+        reported=reports(layout, trial.collector.plates, trial.outcome.reported, dims),
+        inner=trial.inner,
+    )
+
+
+def _site(layout: PlateLayout, source: Source, fit: PriorFit, template: Distribution, dims: Dims) -> Site:
+    placement = source.placement
+    plates = SitePlates(
+        placement.plates, layout.sizes(placement.plates), tuple(dims[name] for name in placement.plates)
+    )
+    constant = None
+    if not source.prior.parents:
+        constant = with_global_validation(site_distribution(source.name, source.prior, fit, plates, _no_params))
+    shape = placement.root_shape + placement.plate_shape + placement.shape
+    return Site(source, plates, fit, shape, constant, template)
+
+
+def _no_params(_: Any) -> tuple[Tensor, int]:
+    raise PriorError("A prior without params asked for the value of one.")
+
+
+# Priors
+
+
+def _look_at_priors(layout: PlateLayout, found: Sequence[Source]) -> _Priors:
+    """Build every prior for one member, and draw a value that all members share."""
+    seen = _Priors({}, {}, {})
+    for source in found:
+        placement, prior = source.placement, source.prior
+        template = _one_member(layout, source, seen.values)
+        seen.fits[source.name] = fit_prior(
+            source.name, prior, placement.shape, layout.sizes(placement.plates), template
+        )
+        check_support(source, template)
+        drawn = draw_one(template, placement.param.value, placement.shape)
+        own = drawn.ndim - len(placement.shape)
+        drawn = drawn[(0,) * own] if own > 0 else drawn
+        seen.values[placement.param] = drawn.expand(placement.root_shape + placement.plate_shape + placement.shape)
+        seen.templates[source.name] = template
+    return seen
+
+
+def _one_member(layout: PlateLayout, source: Source, values: Values) -> Any:
+    """The prior of a param, for the first member of all plates."""
+
+    def resolve(argument: Any) -> Any:
+        if not hasattr(argument, "pointer"):
+            return argument
+        if argument.pointer:
+            value, names = pointer_values(layout, values, argument)
+            return value[(0,) * len(names)]
+        placement = layout.placement(argument)
+        known = values.get(argument, argument.value)
+        if known is None:
+            raise PriorError(f"Param {placement.site} is an argument of a prior, but has no value.")
+        return known[(0,) * (known.ndim - len(placement.shape))]
+
+    try:
+        return to_pyro(source.prior.build(resolve))
+    except CaskadeException:
+        raise
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise PriorError(f"The prior {source.prior} of param {source.name} cannot be built: {error}") from error
+
+
+# The simulator
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What came out of running the simulator once.
+
+    Attributes:
+        outcome: What it returned.
+        tracked: The values of params that it was given, whose derivatives tell where they go.
+        draws: The values that it sampled itself, likewise.
+        inner: The sites at which it did.
+        drawn: The params of members that it drew itself.
+        collector: What it found of pointers and live params.
+    """
+
+    outcome: Outcome
+    tracked: Values
+    draws: dict[str, Tensor]
+    inner: tuple[InnerSite, ...]
+    drawn: frozenset[Any]
+    collector: Collector
+
+
+def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[Any]) -> _Trial:
+    """Run the simulator on draws from the priors.
+
+    Raises:
+        ModelError: The distribution of the data cannot be built there.
+    """
+    params = {param: tracked(value) for param, value in values.items()}
+    for placement in layout.placements:
+        value = placement.param.value if placement.param.static else None
+        if value is not None:
+            params[placement.param] = tracked(value)
+    collector = Collector(layout)
+    with torch.enable_grad(), recording_draws() as drawn, TrackedDraws() as draws, poutine.trace() as trace:
+        try:
+            outcome = simulate(layout, call.simulator, params, collect=collector)
+        except FillParamsError:
+            check_complete(missing, drawn)  # a param without prior has no value, which is what went wrong first
+            raise
+        except ValueError as error:
+            if not str(error).startswith("Expected parameter"):
+                raise
+            raise _out_of_range(layout, call, values, error) from error
+    inner = inner_sites(trace.trace, layout, params, draws.values)
+    return _Trial(outcome, params, draws.values, inner, frozenset(drawn), collector)
+
+
+def _out_of_range(layout: PlateLayout, call: Call, values: Values, error: ValueError) -> ModelError:
+    shown = ", ".join(f"{layout.paths[p]} = {v.reshape(-1)[0].item():.4g}" for p, v in values.items() if v.numel())
+    return ModelError(
+        f"{call.simulator.name} fails for params drawn from their priors ({shown}): {str(error).splitlines()[0]} "
+        "Do the priors leave the range that the simulator can take?"
+    )
+
+
+def _look_at_prediction(
+    layout: PlateLayout, call: Call, trial: _Trial, sites: Sequence[str]
+) -> tuple[Observation, ...]:
+    """What the simulator predicts, and from which params."""
+    predicted = trial.outcome.predicted
+    check_observation_names(predicted, call.data, call.dims, sites, layout)
+    latent = {param: value for param, value in trial.tracked.items() if param.dynamic}
+    replicates = len(layout.root_shape)
+    found = []
+    for name, distribution in predicted.items():
+        data = call.data.get(name)
+        names, sizes = name_dims(name, distribution, data, call.dims.get(name, ()), layout, replicates)
+        found.append(
+            Observation(
+                name=name,
+                dims=names,
+                batch_shape=sizes,
+                event_shape=tuple(distribution.event_shape),
+                distribution=_detached(distribution),
+                text=write_out(distribution, trial.tracked),
+                parents=dependencies(distribution, latent),
+                reads=dependencies(distribution, trial.tracked),
+                draws=dependencies(distribution, trial.draws),
+                observed=data is not None,
+            )
+        )
+    check_data_plates(found)
+    return tuple(found)
+
+
+def _detached(distribution: Any) -> Any:
+    """The distribution without the graph of derivatives that led to it."""
+    try:
+        return map_batch(distribution, torch.Tensor.detach)
+    except ModelError:
+        return distribution

@@ -1,0 +1,99 @@
+"""Where values can lie: the support of a prior against the bounds of its param."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+from ..errors import PriorError
+from .sites import Source
+
+__all__ = ["check_support", "describe_support", "limits"]
+
+Limits = tuple[Tensor, Tensor]
+
+UNBOUNDED = (constraints.real, constraints.real_vector)
+POSITIVE = (
+    constraints.positive,
+    constraints.nonnegative,
+    constraints.nonnegative_integer,
+    constraints.positive_integer,
+)
+
+
+def limits(support: Any) -> Limits | None:
+    """The lowest and the highest value of a support; None where it is no interval."""
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    infinity = torch.tensor(torch.inf)
+    if any(support is one for one in UNBOUNDED):
+        return -infinity, infinity
+    if support is constraints.simplex:
+        return torch.tensor(0.0), torch.tensor(1.0)
+    low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
+    if low is None and high is None:
+        return None
+    lowest = -infinity if low is None else torch.as_tensor(low)
+    highest = infinity if high is None else torch.as_tensor(high)
+    return lowest.detach(), highest.detach()
+
+
+def check_support(source: Source, one_member: Distribution) -> None:
+    """Check that a prior draws no values beyond the bounds of its param.
+
+    Raises:
+        PriorError: It does. Bounds are never a clip of draws, so one of the two must be wrong.
+    """
+    param = source.placement.param
+    low, high = param.valid
+    found = limits(one_member.support)
+    if found is None or (low is None and high is None) or getattr(param, "cyclic", False):
+        return
+    beyond_low = low is not None and bool((found[0] < low - _rounding(low)).any())
+    beyond_high = high is not None and bool((found[1] > high + _rounding(high)).any())
+    if beyond_low or beyond_high:
+        shown = f"({_show(low, '-inf')}, {_show(high, 'inf')})"
+        raise PriorError(
+            f"The prior {source.prior} of param {source.name} has the support {describe_support(one_member.support)}, which "
+            f"reaches beyond valid={shown}. Take a prior that stays inside, such as ck.TruncatedNormal(loc, scale, low, "
+            "high), dist.HalfNormal or dist.Uniform; or widen valid."
+        )
+
+
+def _rounding(bound: Tensor) -> Tensor:
+    return 1e-6 * (1 + bound.abs())
+
+
+def _show(bound: Tensor | None, unbounded: str) -> str:
+    if bound is None:
+        return unbounded
+    return f"{bound.item():.4g}" if bound.numel() == 1 else str(bound.tolist())
+
+
+KNOWN = {
+    "Real()": "real",
+    "GreaterThan(lower bound=0.0)": "> 0",
+    "GreaterThanEq(lower bound=0.0)": ">= 0",
+    "IntegerGreaterThan(lower bound=0)": "0, 1, 2, ...",
+    "Boolean()": "0 or 1",
+}
+
+
+def describe_support(support: Any) -> str:
+    """A support in short, for people."""
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    text = str(support).replace("_", " ")
+    if text in KNOWN:
+        return KNOWN[text]
+    low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
+    if low is not None and high is not None:
+        return f"[{_number(low)}, {_number(high)}]"
+    return text.removesuffix("()").lower()
+
+
+def _number(bound: Any) -> str:
+    return f"{float(bound):.4g}" if getattr(bound, "numel", lambda: 1)() == 1 else "..."
