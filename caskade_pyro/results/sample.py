@@ -169,4 +169,4 @@ def _dense(density: LogDensity, dense: bool | Sequence[str]) -> Dense:
     unknown = [name for name in dense if name not in decisions]
     if unknown:
         raise SamplingError(f"dense= names {', '.join(unknown)}, but the sites are {', '.join(decisions)}.")
-    return tuple(decisions[name].sampled_as for name in dense)
+    return [tuple(decisions[name].sampled_as for name in dense)]
