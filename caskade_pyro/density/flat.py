@@ -47,16 +47,16 @@ class Slot:
 class FromFlat(Messenger):
     """Gives latent sites their values from a flat vector and adds up the log Jacobians of the transforms."""
 
-    def __init__(self, slots: Mapping[str, Slot], z: Tensor) -> None:
+    def __init__(self, slots: Mapping[str, Slot], fixed: Mapping[str, Any], z: Tensor) -> None:
         super().__init__()
-        self.slots, self.z = slots, z
+        self.slots, self.fixed, self.z = slots, fixed, z
         self.log_jacobian: Tensor = z.new_zeros(())
 
     def _pyro_sample(self, msg: Any) -> None:
         slot = self.slots.get(msg["name"])
         if slot is None or msg["is_observed"]:
             return
-        transform = biject_to(msg["fn"].support)
+        transform = self.fixed.get(msg["name"]) or biject_to(msg["fn"].support)
         unconstrained = slot.of(self.z)
         msg["value"] = transform(unconstrained)
         self.log_jacobian = self.log_jacobian + transform.log_abs_det_jacobian(unconstrained, msg["value"]).sum()
@@ -71,31 +71,30 @@ class Flat:
         slots: By sampled site, its part of the vector.
         dim: The length of the vector.
         evaluator: Sums the log density of a trace, discrete sites summed out.
-        transforms: By sampled site, from unconstrained values to its support; None where some support depends on params.
+        fixed: By sampled site, the transform from unconstrained values to its support, where that depends on no param.
     """
 
     model: Model
     slots: Mapping[str, Slot]
     dim: int
     evaluator: Any
-    transforms: Mapping[str, Any] | None
+    fixed: Mapping[str, Any]
 
     def log_density(self, z: Tensor) -> Tensor:
         """The log density of the model at a vector, with the Jacobian of the transforms."""
         with pyro.validation_enabled(False), without_validation():
-            values = FromFlat(self.slots, z)
+            values = FromFlat(self.slots, self.fixed, z)
             trace = poutine.trace(values(self.model)).get_trace()
             return self.evaluator.log_prob(trace) + values.log_jacobian  # type: ignore[no-any-return]
 
     def sampled(self, z: Tensor) -> dict[str, Tensor]:
         """The values of the sampled sites at each of the vectors ``(n, dim)``."""
-        transforms = self.transforms
-        if transforms is not None:
-            return {name: transforms[name](slot.of(z)) for name, slot in self.slots.items()}
+        if len(self.fixed) == len(self.slots):
+            return {name: self.fixed[name](slot.of(z)) for name, slot in self.slots.items()}
 
         def of_one(row: Tensor) -> dict[str, Tensor]:
             with poutine.block():
-                trace: Any = poutine.trace(FromFlat(self.slots, row)(self.model)).get_trace()
+                trace: Any = poutine.trace(FromFlat(self.slots, self.fixed, row)(self.model)).get_trace()
             return {name: trace.nodes[name]["value"] for name in self.slots}
 
         with pyro.validation_enabled(False), without_validation(), torch.no_grad():
@@ -103,8 +102,8 @@ class Flat:
 
     def from_sampled(self, values: Mapping[str, Tensor]) -> Tensor:
         """The vectors ``(n, dim)`` at which the sampled sites have these values, ``n`` of each."""
-        if self.transforms is not None:
-            parts = [self.transforms[name].inv(values[name]) for name in self.slots]
+        if len(self.fixed) == len(self.slots):
+            parts = [self.fixed[name].inv(values[name]) for name in self.slots]
             return torch.cat([part.reshape(part.shape[0], -1) for part in parts], dim=1)
         count = len(next(iter(values.values())))
         return torch.stack([self.at_values({name: value[i] for name, value in values.items()}) for i in range(count)])
@@ -147,15 +146,14 @@ def make_flat(model: Model) -> Flat:
     )
 
 
-def _fixed_transforms(slots: Mapping[str, Slot], trace: Any, another: Any) -> dict[str, Any] | None:
-    """The transforms of the sites, if they are the same for other values of the params."""
+def _fixed_transforms(slots: Mapping[str, Slot], trace: Any, another: Any) -> dict[str, Any]:
+    """The transforms that are the same for other values of the params."""
     transforms = {}
     for name, slot in slots.items():
         here, there = (biject_to(one.nodes[name]["fn"].support) for one in (trace, another))
         point = torch.full(slot.shape, 0.3)
-        if not torch.equal(here(point), there(point)):
-            return None
-        transforms[name] = here
+        if torch.equal(here(point), there(point)):
+            transforms[name] = here
     return transforms
 
 

@@ -60,7 +60,7 @@ class LogDensity:
         (('mu', 'sigma'), 2)
         >>> value, gradient = density.value_and_grad(torch.zeros(2))
         >>> round(value.item(), 3), gradient
-        (-4.493, tensor([ 2.0000, -0.9800]))
+        (-4.493, tensor([2.0000, 0.0200]))
         >>> density.constrain(torch.zeros(2))
         {'mu': tensor(0.), 'sigma': tensor(1.)}
     """

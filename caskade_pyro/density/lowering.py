@@ -9,6 +9,7 @@ compiled and kept. A wrapper that does anything else (a factorisation by LAPACK,
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CompilationError
+from .decompositions import small_decompositions
 from .program import Program
 
 __all__ = ["Lowered", "NotFlatError", "Wrapped", "lower"]
@@ -135,7 +137,7 @@ class Buffers:
         """The number of a tensor's buffer and its offset there in bytes."""
         storage = tensor.untyped_storage()
         number = self.numbers.get(storage.data_ptr())
-        if number is None:
+        if number is None or storage.nbytes() == 0:  # the empty have no address of their own
             number = self.numbers[storage.data_ptr()] = len(self.sizes)
             self.sizes.append(storage.nbytes())
             self.kept.append(tensor)
@@ -169,13 +171,21 @@ def _wrapper(program: Program) -> Any:
     if torch.backends.cpu.get_cpu_capability() in {"AVX2", "AVX512"}:
         settings["cpp.vec_isa_ok"] = True  # torch has looked; trying the compiler takes seconds
 
+    table = {**select_decomp_table(), **small_decompositions()}
+
     def run(*args: Tensor) -> Any:
         return torch.fx.Interpreter(program.graph).run(*args)
 
     try:
-        with torch.no_grad(), config.patch(settings), V.set_fake_mode(fake), tracing(TracingContext(fake)):
+        with (
+            torch.no_grad(),
+            config.patch(settings),
+            V.set_fake_mode(fake),
+            tracing(TracingContext(fake)),
+            warnings.catch_warnings(action="ignore"),  # torch warns of what it does itself
+        ):
             with fake:
-                decomposed = make_fx(run, decomposition_table=select_decomp_table())(*inputs)
+                decomposed = make_fx(run, decomposition_table=table)(*inputs)
             compiled: Any = compile_fx_inner(decomposed, inputs)
             return compiled.current_callable
     except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError) as error:

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,6 @@ from .lowering import Lowered, lower
 from .program import Program
 
 __all__ = ["Native", "cache_folder", "load_native"]
-
-FORMAT = 2
-"""To be raised when the code made here changes its meaning."""
-
 
 def cache_folder() -> Path:
     """Where compiled densities are kept: ``$CASKADE_PYRO_CACHE``, or the user's folder for caches."""
@@ -55,8 +52,16 @@ def load_native(program: Program) -> Native:
 
 def _key(program: Program) -> str:
     """The name of a program's folder: whatever changes the compiled code changes the name."""
-    things = (FORMAT, program.key(), torch.__version__, platform.machine(), _processor(), _compiler())
+    things = (_own_code(), program.key(), torch.__version__, platform.machine(), _processor(), _compiler())
     return hashlib.sha256(repr(things).encode()).hexdigest()[:32]
+
+
+@functools.cache
+def _own_code() -> str:
+    """What makes the compiled code: another version of it makes other code."""
+    here = Path(__file__).parent
+    sources = [(here / name).read_bytes() for name in ("decompositions.py", "lowering.py", "native.py")]
+    return hashlib.sha256(b"".join(sources)).hexdigest()
 
 
 @functools.cache
@@ -109,7 +114,7 @@ def _compile(source: Path) -> None:
     from torch._inductor.exc import CppCompileError
 
     try:
-        with torch._inductor.config.patch({"cpp.vec_isa_ok": True}):
+        with torch._inductor.config.patch({"cpp.vec_isa_ok": True}), warnings.catch_warnings(action="ignore"):
             options = CppTorchOptions(vec_isa=pick_vec_isa(), warning_all=False)
             CppBuilder(source.stem, [str(source)], options, str(source.parent)).build()
     except (CppCompileError, OSError) as error:

@@ -23,6 +23,8 @@ aten = torch.ops.aten
 
 ZEROS = (aten.zeros_like.default, aten.new_zeros.default)
 ONES = (aten.ones_like.default, aten.new_ones.default)
+INDEXING = (aten.index.Tensor, aten.index_put.default, aten._unsafe_index.Tensor, aten._unsafe_index_put.default)
+
 FILLED = {aten.full_like.default: 1, aten.new_full.default: 2}
 """Operations whose result depends on the shape of their input alone; of the last, which argument they fill it with."""
 
@@ -73,6 +75,9 @@ def trace_program(log_density: Callable[[Tensor], Tensor], point: Tensor) -> Pro
         return log_density(z)
 
     graph = make_fx(torch.func.functionalize(torch.func.grad_and_value(of_vector)))(point)
+    for node in graph.graph.nodes:
+        if node.target == aten.view.default:  # which an operation written out in another memory layout would break
+            node.target = aten.reshape.default
     graph.graph.eliminate_dead_code()
     constants = _lift_constants(graph)
     graph.recompile()
@@ -85,42 +90,33 @@ def trace_program(log_density: Callable[[Tensor], Tensor], point: Tensor) -> Pro
 
 def _lift_constants(graph: fx.GraphModule) -> tuple[Tensor, ...]:
     """Compute what depends on constants alone, and make the results that are left inputs of the graph."""
+    _fill(graph)
     known = _fold(graph)
+    _index_by_numbers(graph, known)
+    from_data = _from_data(known)
     last = next(node for node in graph.graph.nodes if node.op == "placeholder")
     constants: list[Tensor] = []
     inputs: list[fx.Node] = []
     for node, value in known.items():
-        if not any(user not in known for user in node.users):
+        if all(user in known for user in node.users):
             continue
-        same = next((i for i, other in enumerate(constants) if _identical(other, value)), None)
-        if same is None:
-            with graph.graph.inserting_after(last):
-                last = graph.graph.placeholder(f"constant_{len(constants)}")
-            last.meta = dict(node.meta)
-            constants.append(value)
-            inputs.append(last)
-            same = len(constants) - 1
-        node.replace_all_uses_with(inputs[same], delete_user_cb=lambda user: user not in known)
+        if node not in from_data and _uniform(value):
+            replacement = _full(graph, node, value)
+        else:
+            same = next((i for i, other in enumerate(constants) if _identical(other, value)), None)
+            if same is None:
+                with graph.graph.inserting_after(last):
+                    last = graph.graph.placeholder(f"constant_{len(constants)}")
+                last.meta = dict(node.meta)
+                constants.append(value)
+                inputs.append(last)
+                same = len(constants) - 1
+            replacement = inputs[same]
+        node.replace_all_uses_with(replacement, delete_user_cb=lambda user: user not in known)
     for node in reversed(list(known)):
         if not node.users:
             graph.graph.erase_node(node)
-    _fill(graph)
     return tuple(constants)
-
-
-def _fold(graph: fx.GraphModule) -> dict[fx.Node, Tensor]:
-    """The values of the nodes that depend on constants alone."""
-    known: dict[fx.Node, Tensor] = {}
-    for node in graph.graph.nodes:
-        if node.op == "get_attr":
-            known[node] = getattr(graph, node.target).detach()
-        elif node.op == "call_function" and node.all_input_nodes and all(i in known for i in node.all_input_nodes):
-            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda one: known[one])
-            result = node.target(*args, **kwargs)
-            if isinstance(result, Tensor):
-                known[node] = result
-    # Dense in memory, so that views of the same data are seen to be the same.
-    return {node: value.contiguous() for node, value in known.items()}
 
 
 def _fill(graph: fx.GraphModule) -> None:
@@ -144,6 +140,71 @@ def _filled_with(node: fx.Node) -> Any:
     if node.target in ONES:
         return 1
     return node.args[FILLED[node.target]] if node.target in FILLED else None
+
+
+def _fold(graph: fx.GraphModule) -> dict[fx.Node, Tensor]:
+    """The values of the nodes that depend on constants alone."""
+    known: dict[fx.Node, Tensor] = {}
+    for node in graph.graph.nodes:
+        if node.op == "get_attr":
+            known[node] = getattr(graph, node.target).detach()
+        elif _is_pure(node) and all(one in known for one in node.all_input_nodes):
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda one: known[one])
+            result = node.target(*args, **kwargs)
+            if isinstance(result, Tensor):
+                known[node] = result
+    # Dense in memory, so that views of the same data are seen to be the same.
+    return {node: value.contiguous() for node, value in known.items()}
+
+
+def _index_by_numbers(graph: fx.GraphModule, known: dict[fx.Node, Tensor]) -> None:
+    """Constant masks among indices become the numbers of what they choose, since a mask has an unknown number of them."""
+    for node in list(graph.graph.nodes):
+        if node.target not in INDEXING or node in known:
+            continue
+        indices: list[Any] = []
+        for index in node.args[1]:
+            value = known.get(index)
+            if value is None or value.dtype != torch.bool:
+                indices.append(index)
+                continue
+            for dim, numbers in enumerate(value.nonzero(as_tuple=True)):
+                name = f"{index.name}_numbers_{dim}"
+                graph.register_buffer(name, numbers)
+                with graph.graph.inserting_before(node):
+                    indices.append(graph.graph.get_attr(name))
+                known[indices[-1]] = numbers
+        node.args = (node.args[0], indices, *node.args[2:])
+
+
+def _is_pure(node: fx.Node) -> bool:
+    """Whether a node gives the same result each time."""
+    tags = getattr(node.target, "tags", ())
+    return node.op == "call_function" and torch.Tag.nondeterministic_seeded not in tags
+
+
+def _from_data(known: dict[fx.Node, Tensor]) -> set[fx.Node]:
+    """Those that depend on tensors of the model, and not on the structure of the graph alone."""
+    found: set[fx.Node] = set()
+    for node in known:
+        if node.op == "get_attr" or any(one in found for one in node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def _uniform(value: Tensor) -> bool:
+    return value.numel() > 0 and bool((value == value.reshape(-1)[0]).all())
+
+
+def _full(graph: fx.GraphModule, node: fx.Node, value: Tensor) -> fx.Node:
+    with graph.graph.inserting_before(node):
+        filled = graph.graph.call_function(
+            aten.full.default,
+            (list(value.shape), value.reshape(-1)[0].item()),
+            {"dtype": value.dtype, "device": value.device},
+        )
+    filled.meta = dict(node.meta)
+    return filled
 
 
 def _identical(a: Tensor, b: Tensor) -> bool:
