@@ -146,6 +146,10 @@ class Leaf(ck.Module):
         return size
 
 
+def twice_the_spread(p):
+    return 2 * p.spread.value
+
+
 class Branch(ck.Module):
     def __init__(self, leaf):
         super().__init__()
@@ -153,7 +157,7 @@ class Branch(ck.Module):
         self.mean = ck.Param("mean", shape=(2,))
         self.spread = ck.Param("spread", shape=(), prior=dist.Gamma(2.0, 1.0))
         # Twice the spread, as a function of a param of each branch.
-        self.scale = ck.Param("scale", lambda p: 2 * p.spread.value, link=self.spread)
+        self.scale = ck.Param("scale", twice_the_spread, link=self.spread)
         leaf.size.prior = ck.prior(dist.Normal, self.mean, self.scale)
 
     @ck.forward
