@@ -3,13 +3,12 @@
 import copy
 import pickle
 
-import pyro
 import pytest
 import torch
 from pyro import poutine
 from pyro.infer import TraceEnum_ELBO, config_enumerate
 from registry import PAIRS
-from registry.pair import DrawsImproper, latents, trace
+from registry.pair import latents, trace
 
 import caskade_pyro as ck
 from caskade_pyro.inference.constrain import to_user_params
@@ -39,7 +38,9 @@ def test_copies_have_the_same_density(name, copied):
     again = copied(pair.bound)
     close(trace(again, values).log_prob_sum(), expected)
     model = copied(pair.bound.model)
-    close(trace(model.bind(*pair.bound.args, obs=pair.bound.data, **pair.bound.kwargs), values).log_prob_sum(), expected)
+    close(
+        trace(model.bind(*pair.bound.args, obs=pair.bound.data, **pair.bound.kwargs), values).log_prob_sum(), expected
+    )
 
 
 def sampled_density(pair, decisions, sampled):
@@ -55,7 +56,6 @@ def sampled_density(pair, decisions, sampled):
     expected = original.log_prob_sum()
     for name, decision in decisions.items():
         if decision.noncentered:
-            # value = loc + scale * offset
             scale = original.nodes[name]["fn"]
             while hasattr(scale, "base_dist"):
                 scale = scale.base_dist
@@ -102,7 +102,9 @@ def test_draws_come_back_in_the_params_of_the_user(name):
     pair = PAIRS[name]()
     plan = pair.bound.plan
     if pair.bound.discrete and pair.one_by_one:
-        with pytest.raises(ck.SamplingError, match=r"discrete more cannot be summed out.*samples sources\.\w+, .* itself"):
+        with pytest.raises(
+            ck.SamplingError, match=r"discrete more cannot be summed out.*samples sources\.\w+, .* itself"
+        ):
             pair.bound.check_samplable()
         return
     runs = [trace(pair.bound.noncentered()) for _ in range(3)]
@@ -117,7 +119,9 @@ def test_draws_come_back_in_the_params_of_the_user(name):
         if quantity.name not in discrete:
             expected = torch.stack([run.nodes[quantity.name]["value"] for run in runs])
             close(found[quantity.name], expected.reshape(3, *quantity.draw_shape))
-    by_hand = [trace(pair.by_hand, {site: run.nodes[site]["value"] for site in latents(trace(pair.by_hand))}) for run in runs]
+    by_hand = [
+        trace(pair.by_hand, {site: run.nodes[site]["value"] for site in latents(trace(pair.by_hand))}) for run in runs
+    ]
     for pointer in plan.reported:
         if not pointer.from_simulator and pointer.name in by_hand[0].nodes:
             close(found[pointer.name], torch.stack([run.nodes[pointer.name]["value"] for run in by_hand]))
@@ -149,9 +153,11 @@ def test_discrete_params_are_summed_out(name):
     assert discrete
     for _ in range(5):
         values = {site: value for site, value in latents(trace(pair.by_hand)).items() if site not in discrete}
+        enumerated = (pair.bound.noncentered(False), config_enumerate(pair.by_hand, "parallel"))
+        close(*(summed_density(model, values, depth) for model in enumerated))
 
-        def loss(model):
-            given = poutine.condition(model, data=values)
-            return torch.tensor(TraceEnum_ELBO(max_plate_nesting=depth).loss(given, lambda: None))
 
-        close(loss(pair.bound.noncentered(False)), loss(config_enumerate(pair.by_hand, "parallel")))
+def summed_density(model, values, depth):
+    """The log density of a model at values of its other sites, with the discrete ones summed out."""
+    given = poutine.condition(model, data=values)
+    return -torch.tensor(TraceEnum_ELBO(max_plate_nesting=depth).loss(given, lambda: None))

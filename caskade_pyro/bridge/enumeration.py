@@ -36,10 +36,11 @@ def check_enumerable(bound: BoundModel) -> None:
             "are too many to be summed over. Sum them out in the likelihood, or fix them with to_static(value)."
         )
     if bound.discrete and bound.plan.inner:
+        names = ", ".join(site.name for site in bound.discrete)
         raise SamplingError(
-            f"The discrete {', '.join(site.name for site in bound.discrete)} cannot be summed out: the simulator would run for all "
-            f"their values side by side, but it samples {', '.join(one.name for one in bound.plan.inner)} itself. Make these "
-            "dynamic params with priors, or fix the discrete ones with to_static(value)."
+            f"The discrete {names} cannot be summed out: the simulator would run for all their values side by side, but it "
+            f"samples {', '.join(one.name for one in bound.plan.inner)} itself. Make these dynamic params with priors, or fix "
+            "the discrete ones with to_static(value)."
         )
 
 

@@ -127,6 +127,7 @@ class InnerSite:
         depth: How many dims these plates take at the right of a value.
         shape: The shape of one value, of which there is one for each member of its plates.
         observed: Whether it has a fixed value there.
+        reads: All params that its distribution depends on.
     """
 
     name: str
@@ -135,6 +136,7 @@ class InnerSite:
     depth: int
     shape: Shape
     observed: bool
+    reads: tuple[Any, ...]
 
     @property
     def plate_names(self) -> tuple[str, ...]:

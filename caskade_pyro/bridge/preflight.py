@@ -18,7 +18,7 @@ from torch.distributions import Distribution
 from ..errors import CaskadeException, FillParamsError, ModelError, PriorError
 from ..graph.plates.distributions import map_batch, with_validation
 from ..graph.plates.layout import PlateLayout
-from .dependencies import dependencies, write_out
+from .dependencies import dependencies, mixed_plates, write_out
 from .distributions import to_pyro, with_global_validation
 from .inner import inner_sites
 from .observations import Observation, name_dims
@@ -206,7 +206,7 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
             if not str(error).startswith("Expected parameter"):
                 raise
             raise _out_of_range(layout, call, values, error) from error
-    return _Trial(outcome, tracked, inner_sites(trace.trace), frozenset(drawn), collector)
+    return _Trial(outcome, tracked, inner_sites(trace.trace, tracked), frozenset(drawn), collector)
 
 
 def _out_of_range(layout: PlateLayout, call: Call, values: Values, error: ValueError) -> ModelError:
@@ -243,6 +243,7 @@ def _look_at_prediction(
                 text=write_out(distribution, tracked),
                 parents=dependencies(distribution, latent),
                 reads=dependencies(distribution, tracked),
+                mixed=mixed_plates(distribution, names, layout, tracked),
                 observed=data is not None,
             )
         )

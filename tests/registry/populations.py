@@ -71,7 +71,7 @@ def members_drawn():
         with pyro.plate("obs_dim_0", 5):
             pyro.sample("obs", dist.Normal(curve, 0.3), obs=observed)
 
-    return Pair(bound, by_hand, one_by_one=True)
+    return Pair(bound, by_hand, subsampled=("obs_dim_0",), one_by_one=True)
 
 
 def slots_drawn():
@@ -85,7 +85,7 @@ def slots_drawn():
         with pyro.plate("obs_dim_0", 5):
             pyro.sample("obs", dist.Normal(curve, 0.3), obs=observed)
 
-    return Pair(bound, by_hand, one_by_one=True)
+    return Pair(bound, by_hand, subsampled=("obs_dim_0",), one_by_one=True)
 
 
 PAIRS = {pair.__name__: pair for pair in (members_drawn, slots_drawn)}

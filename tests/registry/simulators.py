@@ -49,7 +49,7 @@ def sites_of_the_simulator():
         with members, pyro.plate("obs_dim_1", 4, dim=-1):
             pyro.sample("obs", dist.Normal(value + shots, 0.5), obs=observed)
 
-    return Pair(bound, by_hand, one_by_one=True)
+    return Pair(bound, by_hand, subsampled=("obs_dim_1",), one_by_one=True)
 
 
 def twice_the_mass(p):

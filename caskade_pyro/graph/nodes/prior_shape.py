@@ -70,7 +70,7 @@ def _shape_of_draw(param: Param, known: dict[Any, Shape]) -> Shape:
     try:
         with without_validation():  # only the shapes of the stand-ins mean something
             built = prior.build(stand_in)
-    except (ValueError, TypeError, RuntimeError) as error:
+    except (AttributeError, ValueError, TypeError, RuntimeError) as error:  # a pointer may meet a value of None
         raise ParamConfigurationError(
             f"Param {node_path(param)}: its shape cannot be told from its prior {prior}; give shape=(...). ({error})"
         ) from None
