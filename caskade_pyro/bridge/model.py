@@ -19,7 +19,7 @@ from .plan import Plan, subsampled
 from .preflight import Call, make_plan
 from .run import Run
 from .simulate import Likelihood, Simulator, owner
-from .subsampling import SubsampleSize, check_subsample
+from .subsampling import SubsampleSize, check_subsample, check_subsample_sizes
 
 __all__ = ["PyroModel"]
 
@@ -164,6 +164,7 @@ class PyroModel:
 
     def _start(self, plan: Plan, subsample_size: SubsampleSize) -> Run:
         """Open a run, with the members that it looks at."""
+        check_subsample_sizes(plan, subsample_size)
         chosen = {name: size for name, size in subsample_size.items() if size != plan.sizes.get(name)}
         plates = {
             name: pyro.plate(name, size, dim=plan.dims[name], subsample_size=chosen.get(name))

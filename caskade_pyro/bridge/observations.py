@@ -183,7 +183,8 @@ def align(
         except RuntimeError:
             raise ObservationError(
                 f"The prediction of {observation.name!r} has the batch shape {show(distribution.batch_shape)}, but "
-                f"{show(run + sizes)} was expected: plates {', '.join(observation.dims) or 'none'}. {ROWS}"
+                f"{show(run + sizes)} was expected: plates {', '.join(observation.dims) or 'none'}. It must not change "
+                f"from run to run. {ROWS}"
             ) from None
     wanted = [at[name] for name in observation.dims]
     depth = -min(at.values(), default=0) if run else -min(wanted, default=0)

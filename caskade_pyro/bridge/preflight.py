@@ -15,7 +15,7 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import Distribution
 
-from ..errors import CaskadeException, FillParamsError, ModelError, PriorError
+from ..errors import FillParamsError, ModelError, PriorError
 from ..graph.plates.distributions import map_batch, with_validation
 from ..graph.plates.layout import PlateLayout
 from .dependencies import dependencies, mixed_plates, write_out
@@ -156,8 +156,6 @@ def _one_member(layout: PlateLayout, source: Source, values: Values) -> Any:
 
     try:
         return to_pyro(source.prior.build(resolve))
-    except CaskadeException:
-        raise
     except (ValueError, RuntimeError, TypeError) as error:
         raise PriorError(f"The prior {source.prior} of param {source.name} cannot be built: {error}") from error
 
@@ -206,7 +204,18 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
             if not str(error).startswith("Expected parameter"):
                 raise
             raise _out_of_range(layout, call, values, error) from error
+    _check_live(layout, collector)
     return _Trial(outcome, tracked, inner_sites(trace.trace, tracked), frozenset(drawn), collector)
+
+
+def _check_live(layout: PlateLayout, collector: Collector) -> None:
+    for param in collector.plates:
+        prior = getattr(param, "prior", None)
+        if param.live and prior is not None:
+            raise PriorError(
+                f"Param {layout.paths[param]} has the prior {prior}, but the simulator sets its value. Leave the prior out, or "
+                "make it dynamic with to_dynamic() and let the simulator read it."
+            )
 
 
 def _out_of_range(layout: PlateLayout, call: Call, values: Values, error: ValueError) -> ModelError:

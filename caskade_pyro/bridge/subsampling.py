@@ -16,7 +16,7 @@ SubsampleSize = Mapping[str, int]
 
 
 def check_subsample_sizes(plan: Plan, sizes: SubsampleSize) -> None:
-    """Check what a user asks for.
+    """Check the plates and sizes that a user asks for.
 
     Raises:
         PlateError: A name is no plate of the model, or a size is none of its subsamples.
@@ -28,7 +28,6 @@ def check_subsample_sizes(plan: Plan, sizes: SubsampleSize) -> None:
             raise PlateError(
                 f"subsample_size= of plate {name} must be a number from 1 to its size {plan.sizes[name]}, not {size!r}."
             )
-    check_subsample(plan, {name: size for name, size in sizes.items() if size != plan.sizes[name]})
 
 
 def check_subsample(plan: Plan, sizes: SubsampleSize) -> None:

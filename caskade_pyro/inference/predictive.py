@@ -9,9 +9,11 @@ import numpy as np
 import pyro
 import torch
 from pyro import poutine
+from pyro.distributions import ImproperUniform
 from torch import Tensor
 
 from ..bridge.bound import BoundModel
+from ..bridge.distributions import base_of
 from ..bridge.many import chunks, natural, trace_of_many, traces
 from ..errors import ModelError, SamplingError
 from .progress import progress_bar
@@ -62,7 +64,19 @@ def draw_predictions(
             with seeded(stream_seed(seed, 1)):
                 return _one_by_one(bound, given, draws, bar)
         except NotImplementedError as error:
-            raise SamplingError(f"A prior is improper, so that nothing can be drawn from it: {error}") from error
+            raise SamplingError(_cannot_draw(bound, given, error)) from error
+
+
+def _cannot_draw(bound: BoundModel, params: Mapping[str, Tensor], error: NotImplementedError) -> str:
+    """Why nothing can be drawn."""
+    left = [site for site in bound.plan.sites if site.name not in params]
+    improper = [site.name for site in left if isinstance(base_of(site.template), ImproperUniform)]
+    if not improper:
+        return f"A distribution of {bound!r} cannot draw: {str(error).splitlines()[0]}."
+    return (
+        f"The prior of {', '.join(improper)} is improper, so that nothing can be drawn from it. Give a proper one for "
+        f'predictions: PyroModel(..., priors={{"{improper[0]}": ...}}).'
+    )
 
 
 def _own_dims(bound: BoundModel) -> dict[str, int]:
