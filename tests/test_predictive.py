@@ -26,7 +26,10 @@ def check_dims(bound, group, draws):
     plan = bound.plan
     own = {one.name: (one.plate_names, one.shape) for one in (*plan.in_plates, *plan.latent_inner)}
     own |= {one.name: (one.dims, one.event_shape) for one in plan.observations.values()}
-    sizes = {**plan.sizes, **{name: size for one in plan.inner for name, size in one.plates}}
+    sizes = {
+        **plan.sizes,
+        **{name: size for one in plan.inner for name, size in zip(one.plates.names, one.plates.sizes, strict=True)},
+    }
     for name, variable in group.data_vars.items():
         plates, shape = own[name]
         assert variable.dims[: 2 + len(plates)] == ("chain", "draw", *plates), name
@@ -153,6 +156,19 @@ def test_old_members_are_predicted_with_their_own_params():
     found = ck.predict(group(3, obs=data(3)), posterior, seed=1, progress=False).posterior_predictive
     assert set(found.data_vars) == {"obs"}
     assert np.abs(found["obs"].values - values).max() < 0.3 * 6
+
+
+@doubles
+def test_sites_of_the_simulator_keep_their_posterior_values():
+    """Predictions use the draws of sites that the simulator samples itself, and do not draw these anew."""
+    bound = PAIRS["sites_of_the_simulator"]().bound
+    shots = np.array([100.0, 200.0, 300.0, 400.0])
+    seen = {"level": 0.0, "jitter": 1.0, "members.value": np.array([1.0, 2.0, 3.0]), "shot": shots}
+    posterior = az.from_dict(
+        posterior={name: np.broadcast_to(one, (1, 20, *np.shape(one))) for name, one in seen.items()}
+    )
+    found = ck.predict(bound, posterior, seed=1, progress=False).posterior_predictive["obs"].values
+    assert np.abs(found - (np.array([1.0, 2.0, 3.0])[:, None] + shots)).max() < 0.5 * 6
 
 
 @doubles

@@ -6,6 +6,7 @@ from typing import Any
 
 from .dependencies import dependencies
 from .plan import InnerSite
+from .plates import SitePlates
 from .simulate import Values
 
 __all__ = ["inner_sites"]
@@ -23,10 +24,13 @@ def inner_sites(trace: Any, tracked: Values) -> tuple[InnerSite, ...]:
         if site["type"] != "sample" or type(site["fn"]).__name__ == "_Subsample":
             continue
         distribution = site["fn"]
-        frames = [frame for frame in reversed(site["cond_indep_stack"]) if frame.vectorized]
-        plates = tuple((frame.name, int(frame.size)) for frame in frames)
-        depth = max((-frame.dim for frame in frames), default=0)
+        frames = sorted((frame for frame in site["cond_indep_stack"] if frame.vectorized), key=lambda frame: frame.dim)
+        plates = SitePlates(
+            tuple(frame.name for frame in frames),
+            tuple(int(frame.size) for frame in frames),
+            tuple(frame.dim for frame in frames),
+        )
         own = tuple(site["value"].shape[site["value"].ndim - len(distribution.event_shape) :])
         reads = dependencies(distribution, tracked)
-        found.append(InnerSite(name, distribution, plates, depth, own, bool(site["is_observed"]), reads))
+        found.append(InnerSite(name, distribution, plates, own, bool(site["is_observed"]), reads))
     return tuple(found)

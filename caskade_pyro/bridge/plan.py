@@ -123,8 +123,7 @@ class InnerSite:
     Attributes:
         name: Its name.
         distribution: Its distribution at the preflight, for reports.
-        plates: The names and sizes of the simulator's own plates around it.
-        depth: How many dims these plates take at the right of a value.
+        plates: The simulator's own plates around it.
         shape: The shape of one value, of which there is one for each member of its plates.
         observed: Whether it has a fixed value there.
         reads: All params that its distribution depends on.
@@ -132,8 +131,7 @@ class InnerSite:
 
     name: str
     distribution: Any
-    plates: tuple[tuple[str, int], ...]
-    depth: int
+    plates: SitePlates
     shape: Shape
     observed: bool
     reads: tuple[Any, ...]
@@ -141,12 +139,12 @@ class InnerSite:
     @property
     def plate_names(self) -> tuple[str, ...]:
         """The simulator's own plates around it, outermost first."""
-        return tuple(name for name, _ in self.plates)
+        return self.plates.names
 
     @property
     def draw_shape(self) -> Shape:
         """The shape of a draw as people see it."""
-        return tuple(size for _, size in self.plates) + self.shape
+        return self.plates.sizes + self.shape
 
 
 @dataclass(frozen=True)
@@ -179,7 +177,7 @@ class Plan:
     @property
     def nesting(self) -> int:
         """As `depth`, with the simulator's own plates: Pyro's ``max_plate_nesting``."""
-        return max([self.depth, *(site.depth for site in self.inner)])
+        return max([self.depth, *(len(site.plates.batch_shape) for site in self.inner)])
 
     def with_picks(self, picks: Picks) -> Plan:
         """The plan of a run that looks at these members."""

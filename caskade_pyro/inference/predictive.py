@@ -15,6 +15,7 @@ from torch import Tensor
 from ..bridge.bound import BoundModel
 from ..bridge.distributions import base_of
 from ..bridge.many import chunks, natural, trace_of_many, traces
+from ..bridge.plan import InnerSite
 from ..errors import ModelError, SamplingError
 from .progress import progress_bar
 from .seeds import seeded, stream_seed
@@ -102,13 +103,13 @@ def _side_by_side(
 
 def _one_by_one(bound: BoundModel, params: Mapping[str, Tensor], draws: int, bar: Any) -> Arrays:
     plan, own = bound.plan, _own_dims(bound)
-    inner = [site.name for site in plan.latent_inner]
+    inner = {site.name: site for site in plan.latent_inner}
     found: dict[str, list[Tensor]] = {name: [] for name in (*own, *inner)}
     for draw in range(draws):
         trace = poutine.trace(_at(bound, params, draw)).get_trace()
         for name, values in found.items():
             value = cast("Tensor", trace.nodes[name]["value"] if name in trace.nodes else torch.zeros(0))
-            values.append(value if name in inner else natural(plan, name, value, own[name], 0))
+            values.append(_compact(value, inner[name]) if name in inner else natural(plan, name, value, own[name], 0))
         bar.update()
     return {name: _stacked(values) for name, values in found.items()}
 
@@ -116,10 +117,17 @@ def _one_by_one(bound: BoundModel, params: Mapping[str, Tensor], draws: int, bar
 def _at(bound: BoundModel, params: Mapping[str, Tensor], draw: int) -> Callable[[], Any]:
     values = {
         site.name: params[site.name][draw].reshape(site.plates.batch_shape + site.shape)
-        for site in bound.plan.sites
+        for site in (*bound.plan.sites, *bound.plan.latent_inner)
         if site.name in params
     }
     return cast("Callable[[], Any]", poutine.condition(bound.predictive, data=values))
+
+
+def _compact(value: Tensor, site: InnerSite) -> Tensor:
+    """A value without the dims that are no plates of its site."""
+    own = value.ndim - len(site.shape)
+    kept = [value.shape[own + dim] for dim in site.plates.dims if -dim <= own]
+    return value.reshape((*kept, *value.shape[own:]))
 
 
 def _stacked(values: list[Tensor]) -> np.ndarray[Any, Any]:
