@@ -19,7 +19,7 @@ from .many import log_density
 from .plan import Plan, Site
 from .reparametrise import Decision, NonCentered, decide, reparametrise
 from .report import Report, describe
-from .subsampling import SubsampleSize, check_subsample_sizes
+from .subsampling import SubsampleSize, check_subsample, check_subsample_sizes
 
 if TYPE_CHECKING:
     import graphviz
@@ -51,6 +51,7 @@ class BoundModel:
         self.model, self.args, self.kwargs = model, args, kwargs
         plan = model.plan(args, kwargs, data)
         check_subsample_sizes(plan, subsample_size)
+        check_subsample(plan, {name: size for name, size in subsample_size.items() if size != plan.sizes[name]})
         self.subsample_size = dict(subsample_size)
         self.data = {name: prepare(plan.observations[name], one).given for name, one in data.items()}
 

@@ -28,6 +28,7 @@ from .program import Program
 
 __all__ = ["Native", "cache_folder", "load_native"]
 
+
 def cache_folder() -> Path:
     """Where compiled densities are kept: ``$CASKADE_PYRO_CACHE``, or the user's folder for caches."""
     given = os.environ.get("CASKADE_PYRO_CACHE")
