@@ -74,7 +74,12 @@ def trace_program(log_density: Callable[[Tensor], Tensor], point: Tensor) -> Pro
     def of_vector(z: Tensor) -> Tensor:  # the tracer counts the arguments of a method wrongly
         return log_density(z)
 
-    graph = make_fx(torch.func.functionalize(torch.func.grad_and_value(of_vector)))(point)
+    try:
+        graph = make_fx(torch.func.functionalize(torch.func.grad_and_value(of_vector)))(point)
+    except RuntimeError:
+        # Functions with a backward pass of their own, as Pyro's sums over discrete sites have, need the older autograd.
+        plain = make_fx(_by_autograd(log_density))(point)
+        graph = make_fx(torch.func.functionalize(plain))(point)
     for node in graph.graph.nodes:
         if node.target == aten.view.default:  # which an operation written out in another memory layout would break
             node.target = aten.reshape.default
@@ -86,6 +91,19 @@ def trace_program(log_density: Callable[[Tensor], Tensor], point: Tensor) -> Pro
     graph.graph.lint()
     graph.recompile()
     return Program(graph, constants, point)
+
+
+def _by_autograd(log_density: Callable[[Tensor], Tensor]) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """The gradient and value of a density, in the order of ``torch.func.grad_and_value``."""
+
+    def gradient_and_value(z: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            leaf = z.detach().requires_grad_()
+            value = log_density(leaf)
+            (gradient,) = torch.autograd.grad(value, leaf)
+        return gradient.detach(), value.detach()
+
+    return gradient_and_value
 
 
 def _lift_constants(graph: fx.GraphModule) -> tuple[Tensor, ...]:

@@ -29,7 +29,11 @@ ValueAndGradient = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def find_start(
-    flat: Flat, value_and_grad: ValueAndGradient, seed: int, values: Mapping[str, Tensor] | None = None
+    flat: Flat,
+    value_and_grad: ValueAndGradient,
+    seed: int,
+    values: Mapping[str, Tensor] | None = None,
+    candidates: int = 1,
 ) -> Tensor:
     """A point where the density and its gradient are finite.
 
@@ -41,6 +45,8 @@ def find_start(
         value_and_grad: Its density.
         seed: The same seed gives the same point.
         values: Values of sampled sites to start at, as far as they are known.
+        candidates: Of how many points that chance gives to take the one of the highest density. A chain that starts far
+            from the data may stay in a place of no weight.
 
     Raises:
         SamplingError: There is none.
@@ -52,11 +58,16 @@ def find_start(
     with torch.random.fork_rng(devices=sorted(devices, key=str)):
         torch.manual_seed(seed)
         for tries, strategy in _rounds(strategies, values is not None):
+            found: list[tuple[float, Tensor]] = []
             for _ in range(tries):
                 z = _vector(flat, strategy)
                 value, gradient = value_and_grad(z)
                 if bool(torch.isfinite(value)) and bool(torch.isfinite(gradient).all()):
-                    return z
+                    found.append((float(value), z))
+                if len(found) == candidates:
+                    break
+            if found:
+                return max(found, key=lambda one: one[0])[1]
     raise SamplingError(
         "No starting point has a finite log density: the data are impossible under the params that the priors allow, or "
         "the simulator returns NaN. Look at ck.prior_predictive(bound)."
