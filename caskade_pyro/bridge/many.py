@@ -127,7 +127,7 @@ def traces(
         for draw in range(draws):
             values = {
                 site.name: params[site.name][draw].reshape(site.plates.batch_shape + site.shape)
-                for site in (*bound.plan.sites, *bound.plan.latent_inner)
+                for site in bound.plan.latents
             }
             yield poutine.trace(poutine.condition(bound, data=values)).get_trace(), 1
         return

@@ -117,7 +117,7 @@ def _one_by_one(bound: BoundModel, params: Mapping[str, Tensor], draws: int, bar
 def _at(bound: BoundModel, params: Mapping[str, Tensor], draw: int) -> Callable[[], Any]:
     values = {
         site.name: params[site.name][draw].reshape(site.plates.batch_shape + site.shape)
-        for site in (*bound.plan.sites, *bound.plan.latent_inner)
+        for site in bound.plan.latents
         if site.name in params
     }
     return cast("Callable[[], Any]", poutine.condition(bound.predictive, data=values))
