@@ -3,8 +3,10 @@
     python benchmarks/engine.py [--json engine.json]
 
 Both packages run the same modules on the same tensors in one process, in turn, and the table shows medians and their
-ratios. A call's overhead is the call minus the same torch arithmetic without a graph. The ladder of diamonds runs on ours
-alone: the other package walks it in exponential time.
+ratios. A call's overhead is the call minus the same torch arithmetic without a graph. It is a small difference of large
+numbers, so it is taken within each of many short rounds, where both met the same machine, and times are those of the
+processor: everything here runs in one thread, and what other programs take from it in between is not counted. The ladder
+of diamonds runs on ours alone: the other package walks it in exponential time.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from operator import sub
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,7 +26,8 @@ import torch
 import caskade_pyro
 
 PACKAGES = {"caskade": caskade, "caskade_pyro": caskade_pyro}
-ROUNDS = 15
+ROUNDS = 120
+ROUND_SECONDS = 0.004
 
 
 @dataclass(frozen=True)
@@ -154,24 +158,38 @@ def edit(module: Any) -> Callable[[], Any]:
     return run
 
 
-def medians(functions: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """Median microseconds of each function, measured in turn so that the machine's moods meet all alike."""
-    repeats = {name: max(1, int(0.02 / _once(function))) for name, function in functions.items()}
+def measured(functions: dict[str, Callable[[], Any]]) -> dict[str, list[float]]:
+    """Microseconds of each function in each of many short rounds, all measured in turn within each."""
+    repeats = {name: max(1, int(ROUND_SECONDS / _seconds(function))) for name, function in functions.items()}
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(ROUNDS):
         for name, function in functions.items():
-            begin = time.perf_counter()
+            begin = time.process_time()
             for _ in range(repeats[name]):
                 function()
-            times[name].append((time.perf_counter() - begin) / repeats[name] * 1e6)
-    return {name: statistics.median(values) for name, values in times.items()}
+            times[name].append((time.process_time() - begin) / repeats[name] * 1e6)
+    return times
 
 
-def _once(function: Callable[[], Any]) -> float:
-    function()
-    begin = time.perf_counter()
-    function()
-    return time.perf_counter() - begin
+def medians(functions: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    """Median microseconds of each function."""
+    return {name: statistics.median(times) for name, times in measured(functions).items()}
+
+
+def overheads(calls: dict[str, Callable[[], Any]], bare: Callable[[], Any]) -> dict[str, float]:
+    """Median microseconds by which each call costs more than the arithmetic alone in the same round."""
+    times = measured({**calls, "bare": bare})
+    return {name: statistics.median(map(sub, times[name], times["bare"])) for name in calls}
+
+
+def _seconds(function: Callable[[], Any]) -> float:
+    """The shortest of a few calls: one that was interrupted says nothing of how many fit into a round."""
+    times = []
+    for _ in range(10):
+        begin = time.process_time()
+        function()
+        times.append(time.process_time() - begin)
+    return min(times)
 
 
 def compare() -> list[Row]:
@@ -183,8 +201,7 @@ def compare() -> list[Row]:
         calls = {package: call for package, (call, _, _) in made.items()}
         for package in made:
             torch.testing.assert_close(calls[package](), bare())
-        found = medians({**calls, "bare": bare})
-        rows.append(_row(f"{name}: call minus arithmetic", {p: found[p] - found["bare"] for p in PACKAGES}))
+        rows.append(_row(f"{name}: call minus arithmetic", overheads(calls, bare)))
         modules = {package: module for package, (_, _, module) in made.items()}
         vectors = {package: module.get_values() for package, module in modules.items()}
         rows.append(_row(f"{name}: get_values", medians({p: m.get_values for p, m in modules.items()})))

@@ -2,6 +2,7 @@
 
 from . import diagram, errors
 from .bridge import BoundModel, PyroModel, TruncatedNormal, draw_members, draw_slots
+from .density import LogDensity
 from .errors import *  # noqa: F403 - every error and warning is public
 from .graph import (
     ActiveContext,
@@ -28,7 +29,7 @@ from .graph import (
     subsample,
     vmap,
 )
-from .results import Fit, fit, log_likelihood, point, predict, prior_predictive, sample
+from .results import Calibration, Fit, calibrate, fit, log_likelihood, point, predict, prior_predictive, sample
 
 __version__ = "0.1.0"
 
@@ -36,7 +37,9 @@ __all__ = [
     "ActiveContext",
     "ArrayLike",
     "BoundModel",
+    "Calibration",
     "Fit",
+    "LogDensity",
     "Module",
     "Node",
     "NodeCollection",
@@ -55,6 +58,7 @@ __all__ = [
     "ValidContext",
     "active_cache",
     "backend",
+    "calibrate",
     "diagram",
     "draw_members",
     "draw_slots",

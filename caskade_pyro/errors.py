@@ -12,6 +12,7 @@ __all__ = [
     "CaskadeException",
     "CaskadeWarning",
     "CollectionError",
+    "CompilationError",
     "ConvergenceWarning",
     "FillParamsArrayError",
     "FillParamsError",
@@ -30,6 +31,7 @@ __all__ = [
     "ParamConfigurationError",
     "ParamIndexError",
     "ParamTypeError",
+    "PerformanceWarning",
     "PlateError",
     "PriorError",
     "SamplingError",
@@ -143,6 +145,10 @@ class SamplingError(CaskadeException):
     """An inference run could not start or broke off."""
 
 
+class CompilationError(CaskadeException):
+    """A density cannot be compiled on this machine; the traced one computes the same."""
+
+
 class MissingDependencyError(CaskadeException, ImportError):
     """An optional package is needed and not installed."""
 
@@ -157,6 +163,10 @@ class InvalidValueWarning(CaskadeWarning):
 
 class ConvergenceWarning(CaskadeWarning):
     """Draws should not be trusted as they are."""
+
+
+class PerformanceWarning(CaskadeWarning):
+    """Something runs slower than it could."""
 
 
 class SaveStateWarning(CaskadeWarning):

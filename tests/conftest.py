@@ -17,6 +17,12 @@ def fresh_pyro():
     pyro.set_rng_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def compiled_densities(pytestconfig, monkeypatch):
+    """Densities that tests compile are kept with the tests, for the next run of them."""
+    monkeypatch.setenv("CASKADE_PYRO_CACHE", str(pytestconfig.cache.mkdir("densities")))
+
+
 @pytest.fixture
 def float64():
     """Double precision as the default."""

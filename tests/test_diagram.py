@@ -489,7 +489,7 @@ def no_dot(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("ending", "start"),
-    [(".svg", b"<?xml"), (".png", b"\x89PNG"), (".pdf", b"%PDF"), (".dot", b"strict digraph"), (".mmd", b"flowchart")],
+    [(".svg", b"<?xml"), (".png", b"\x89PNG"), (".pdf", b"%PDF"), (".dot", b"digraph"), (".mmd", b"flowchart")],
 )
 def test_files_without_dot(no_dot, tmp_path, ending, start):
     """Every format is written on a machine without Graphviz, for graphs and for models."""
@@ -532,7 +532,7 @@ def test_the_systems_dot_is_used(monkeypatch, tmp_path):
     dot.chmod(dot.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(tmp_path))
     OnePlate().graphviz(str(tmp_path / "a.png"))
-    assert (tmp_path / "a.png").read_text() == "-Tpng -Gdpi=192\nstrict digraph one {\n"
+    assert (tmp_path / "a.png").read_text() == "-Tpng -Gdpi=192\ndigraph one {\n"
     dot.write_text("#!/bin/sh\necho no such thing >&2\nexit 1\n")
     with pytest.raises(CaskadeException, match="no such thing"):
         OnePlate().graphviz(str(tmp_path / "b.svg"))
@@ -610,4 +610,4 @@ def test_upstream_modules_give_the_same_picture():
     assert upstream.boxes == own.boxes
     assert {(node.id, node.kind) for node in upstream.nodes} == {(node.id, node.kind) for node in own.nodes}
     assert set(upstream.edges) == set(own.edges)
-    assert Drawing().graph(UpstreamRoot()).source.startswith("strict digraph root {")
+    assert Drawing().graph(UpstreamRoot()).source.startswith("digraph root {")

@@ -195,7 +195,10 @@ def test_a_failing_chain_names_the_error():
             return dist.Normal(mu, 0.5)
 
     bound = ck.PyroModel(Broken().data).bind(obs=OBSERVED)
-    with pytest.raises(ck.SamplingError, match="the integrator gave up"):
+    eager = pytest.warns(
+        ck.PerformanceWarning, match="The density runs eager instead of compiled, because it cannot be"
+    )
+    with eager, pytest.raises(ck.SamplingError, match="the integrator gave up"):
         ck.sample(bound, draws=100, tune=100, chains=2, seed=1, cores=2, progress=False)
 
 
@@ -253,7 +256,7 @@ def test_noncentred_draws_are_in_the_users_params():
         for name in trace.stochastic_nodes
         if name not in ("galaxies", "obs")
     }
-    from caskade_pyro.inference.constrain import to_user_params
+    from caskade_pyro.density.constrain import to_user_params
 
     back = to_user_params(bound, draws, "auto")
     expected = (

@@ -295,3 +295,16 @@ def test_the_order_of_a_ladder_is_that_of_caskade(levels):
         return [next(iter(param.parents)).name for param in bottom.dynamic_params]
 
     assert names(ck) == names(upstream)
+
+
+@pytest.mark.parametrize("shapes", [[], [(0,)], [(0,), (0, 2)]])
+def test_vectors_without_entries(shapes):
+    """A module without dynamic params, or with empty ones only, takes a vector without entries."""
+    module = ck.Module("m")
+    for index, shape in enumerate(shapes):
+        module.link(ck.Param(f"p{index}", shape=shape))
+    with ck.ActiveContext(module):
+        module.fill_params(torch.zeros(0))
+        assert [param.value.shape for param in module.dynamic_params] == shapes
+        with pytest.raises(ck.FillParamsArrayError, match="needs a vector of 0 params"):
+            module.fill_params(torch.zeros(1))

@@ -379,3 +379,40 @@ def test_a_graph_moves_to_another_dtype(line):
     assert line.offset.valid[1].dtype == torch.float64
     line.slope = 3
     assert line.slope.value.dtype == torch.float64
+
+
+@pytest.mark.parametrize("plates", [False, True])
+@pytest.mark.parametrize("kind", ["direct", "function"])
+def test_long_chains_of_pointers(kind, plates):
+    """Pointers to pointers may be as many as one likes; a chain of functions that is too deep for Python says so."""
+    module = ck.Module("chain")
+    module.first = ck.Param("first", 1.0, shape=(), dynamic=True)
+    if plates:
+        module.hierarchical_link("members", ck.Module("members"), size=2)
+    last = module.first
+    for index in range(2000):
+        target = last if kind == "direct" else next_after(last)
+        last = ck.Param(f"p{index}", target)
+        module.link(last)
+        if index == 20:
+            early = last
+    if kind == "direct" and not plates:
+        assert last.value == module.first.value
+    else:
+        with (
+            pytest.raises(ck.GraphError, match="p1999 cannot be followed: Python's recursion limit"),
+            ck.ActiveContext(module),
+        ):
+            _ = last.value
+    with ck.ActiveContext(module):
+        module.fill_params([3.0])
+        assert early.value == (3.0 if kind == "direct" else 24.0)
+    assert not module.active
+
+
+def next_after(param):
+    def function(p):
+        return p[param.name].value + 1
+
+    function.params = (param,)
+    return function

@@ -11,7 +11,7 @@ from registry import PAIRS
 from registry.pair import latents, trace
 
 import caskade_pyro as ck
-from caskade_pyro.inference.constrain import to_user_params
+from caskade_pyro.density.constrain import to_user_params
 
 every_pair = pytest.mark.parametrize("name", PAIRS)
 doubles = pytest.mark.usefixtures("float64")

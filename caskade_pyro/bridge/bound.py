@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from ..errors import SamplingError
+from ..graph.nodes.node import Node
 from ..graph.views.description import ModelDescription
 from ..graph.views.drawing import renderer
 from .data import prepare
 from .enumeration import check_enumerable, enumerated
+from .hidden import with_hidden_parents
 from .many import log_density
 from .plan import Plan, Site
 from .reparametrise import Decision, NonCentered, decide, reparametrise
@@ -140,7 +143,9 @@ class BoundModel:
 
     def describe(self) -> ModelDescription:
         """The model in plain data."""
-        return describe(self.model.module, self.plan)
+        plan = self.plan
+        described = describe(self.model.module, plan)
+        return with_hidden_parents(self, self.latents, described, [site.name for site in plan.sites])
 
     def report(self) -> Report:
         """Every site with its prior, support, shape, plates and parents, to read before sampling.
@@ -150,16 +155,34 @@ class BoundModel:
         """
         return Report(self.describe())
 
-    def diagram(self, saveto: str | None = None) -> graphviz.Digraph:
+    def diagram(
+        self,
+        saveto: str | PathLike[str] | None = None,
+        *,
+        collapse: str | Node | Sequence[str | Node] = (),
+        depth: int | None = None,
+        posterior: Any = None,
+    ) -> graphviz.Digraph:
         """The plate diagram: a box for each plate, a node for each site, data shaded.
 
         Args:
-            saveto: A file to write, its format taken from the ending (``.svg``, ``.png``, ``.pdf``, ``.dot``).
+            saveto: A file to write, its format taken from the ending (``.svg``, ``.png``, ``.pdf``, ``.html``, ``.dot``,
+                ``.mmd``).
+            collapse: Modules whose sites are drawn as one node: paths from the root, names, or the modules themselves.
+            depth: How many links from the root the picture goes; the sites of modules at the end of that many are drawn
+                as one node.
+            posterior: Draws, as ``ck.sample`` returns them, whose mean, standard deviation and histogram are put into the
+                nodes.
 
         Returns:
             A graphviz object, which shows itself in a notebook.
+
+        Raises:
+            CaskadeException: The ending of ``saveto`` is no known format, ``collapse`` names no module, ``depth`` is
+                negative, or ``posterior`` has draws of no site.
+            MissingDependencyError: A file is to be written and there is no Graphviz.
         """
-        return renderer().model(self.describe(), saveto)
+        return renderer().model(self.describe(), saveto, collapse=collapse, depth=depth, posterior=posterior)
 
     def __repr__(self) -> str:
         return f"{self.model!r} with data {', '.join(self.data) or 'none'}"

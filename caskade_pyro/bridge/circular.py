@@ -101,7 +101,7 @@ class CircularReparam(Reparam):
         point = pyro.sample(
             f"{name}_ring",
             dist.Independent(Ring(own), len(own)) if own else Ring(),
-            obs=None if value is None else self._on_ring(value),
+            obs=None if value is None else self.on_ring(value),
             infer={"is_observed": msg["is_observed"]},
         )
         if value is None:
@@ -115,7 +115,8 @@ class CircularReparam(Reparam):
         turn = torch.atan2(point[..., 1], point[..., 0] + 1) / (2 * math.pi)
         return (self.low + self.high) / 2 + (self.high - self.low) * turn
 
-    def _on_ring(self, value: Tensor) -> Tensor:
+    def on_ring(self, value: Tensor) -> Tensor:
+        """A point in the direction that a value stands for, ``(*value.shape, 2)``."""
         angle = 2 * math.pi * (value - (self.low + self.high) / 2) / (self.high - self.low)
         return torch.stack([angle.cos() - 1, angle.sin()], dim=-1)
 

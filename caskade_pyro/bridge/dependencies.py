@@ -26,8 +26,9 @@ def dependencies(distribution: Distribution, tracked: Values) -> tuple[Any, ...]
 
 
 def _reached(tensors: Sequence[Tensor], tracked: Values) -> tuple[Any, ...]:
-    params = [param for param, value in tracked.items() if value.requires_grad]
-    outputs = [tensor.sum() for tensor in tensors if tensor.requires_grad]
+    params = [param for param, value in tracked.items() if value.requires_grad and value.numel() > 0]
+    with torch.enable_grad():  # a model may first be looked at where derivatives are switched off
+        outputs = [tensor.sum() for tensor in tensors if tensor.requires_grad]
     if not outputs or not params:
         return ()
     inputs = [tracked[param] for param in params]

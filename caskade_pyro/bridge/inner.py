@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from .dependencies import dependencies
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from ..graph.plates.layout import PlateLayout
+from .dependencies import dependencies, write_out
 from .plan import InnerSite
 from .plates import SitePlates
 from .simulate import Values
 
-__all__ = ["inner_sites"]
+__all__ = ["TrackedDraws", "inner_sites", "tracked"]
 
 
-def inner_sites(trace: Any, tracked: Values) -> tuple[InnerSite, ...]:
+class TrackedDraws(Messenger):
+    """Gives what a simulator draws derivatives of its own, which tell where it goes.
+
+    Attributes:
+        values: By site, the values drawn.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: dict[str, Tensor] = {}
+
+    def _pyro_post_sample(self, message: Any) -> None:
+        if not message["is_observed"] and not _is_subsample(message):
+            message["value"] = self.values[message["name"]] = tracked(message["value"])
+
+
+def tracked(value: Tensor) -> Tensor:
+    """A copy whose derivatives tell where it goes."""
+    return value.detach().clone().requires_grad_(value.is_floating_point())
+
+
+def inner_sites(trace: Any, layout: PlateLayout, params: Values, draws: Mapping[str, Tensor]) -> tuple[InnerSite, ...]:
     """The sites in a trace of the simulator alone.
 
     Args:
         trace: Pyro's trace.
-        tracked: The values of params that the simulator was given.
+        layout: The plates of the graph.
+        params: The values of the params, tracked.
+        draws: What the simulator drew, tracked.
     """
     found = []
     for name, site in trace.nodes.items():
-        if site["type"] != "sample" or type(site["fn"]).__name__ == "_Subsample":
+        if site["type"] != "sample" or _is_subsample(site):
             continue
         distribution = site["fn"]
         frames = sorted((frame for frame in site["cond_indep_stack"] if frame.vectorized), key=lambda frame: frame.dim)
@@ -30,7 +58,26 @@ def inner_sites(trace: Any, tracked: Values) -> tuple[InnerSite, ...]:
             tuple(int(frame.size) for frame in frames),
             tuple(frame.dim for frame in frames),
         )
-        own = tuple(site["value"].shape[site["value"].ndim - len(distribution.event_shape) :])
-        reads = dependencies(distribution, tracked)
-        found.append(InnerSite(name, distribution, plates, own, bool(site["is_observed"]), reads))
+        drawn_before = {one: value for one, value in draws.items() if one != name}
+        reached = dependencies(distribution, {**params, **drawn_before})
+        found.append(
+            InnerSite(
+                name=name,
+                distribution=distribution,
+                text=write_out(distribution, params),
+                plates=plates,
+                shape=tuple(site["value"].shape[site["value"].ndim - len(distribution.event_shape) :]),
+                observed=bool(site["is_observed"]),
+                parents=tuple(one if isinstance(one, str) else layout.paths[one] for one in reached if _varies(one)),
+                reads=tuple(one for one in reached if not isinstance(one, str)),
+            )
+        )
     return tuple(found)
+
+
+def _varies(param: Any) -> bool:
+    return isinstance(param, str) or bool(param.dynamic)
+
+
+def _is_subsample(site: Any) -> bool:
+    return type(site["fn"]).__name__ == "_Subsample"

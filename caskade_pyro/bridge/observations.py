@@ -44,6 +44,7 @@ class Observation:
         text: The distribution written out, with the names of params where its arguments are their values.
         parents: The dynamic params that it depends on.
         reads: All params that it depends on, fixed ones included.
+        draws: The sites of the simulator's own that it depends on.
         mixed: Those of its dims in which the prediction for one member depends on others.
         observed: Whether data are given.
     """
@@ -56,6 +57,7 @@ class Observation:
     text: str
     parents: tuple[Any, ...]
     reads: tuple[Any, ...]
+    draws: tuple[str, ...]
     mixed: tuple[str, ...]
     observed: bool
 

@@ -31,6 +31,10 @@ class Quantity(Protocol):
         """The shape of one value."""
 
     @property
+    def plates(self) -> SitePlates:
+        """The plates of whose members it has a value each, with their Pyro dims."""
+
+    @property
     def plate_names(self) -> tuple[str, ...]:
         """The plates of whose members it has a value each, outermost first."""
 
@@ -122,18 +126,22 @@ class InnerSite:
 
     Attributes:
         name: Its name.
-        distribution: Its distribution at the preflight, for reports.
+        distribution: Its distribution at the preflight.
+        text: The distribution written out.
         plates: The simulator's own plates around it.
         shape: The shape of one value, of which there is one for each member of its plates.
         observed: Whether it has a fixed value there.
+        parents: The names of the sites that it depends on.
         reads: All params that its distribution depends on.
     """
 
     name: str
     distribution: Any
+    text: str
     plates: SitePlates
     shape: Shape
     observed: bool
+    parents: tuple[str, ...]
     reads: tuple[Any, ...]
 
     @property

@@ -20,7 +20,7 @@ from ..graph.plates.distributions import map_batch, with_validation
 from ..graph.plates.layout import PlateLayout
 from .dependencies import dependencies, mixed_plates, write_out
 from .distributions import to_pyro, with_global_validation
-from .inner import inner_sites
+from .inner import TrackedDraws, inner_sites, tracked
 from .observations import Observation, name_dims
 from .observed_names import check_data_plates, check_observation_names
 from .plan import InnerSite, Plan, Site
@@ -71,7 +71,8 @@ def make_plan(layout: PlateLayout, call: Call) -> Plan:
         ModelError: The forward method returns nothing that can be observed.
     """
     found, missing = sources(layout, call.priors)
-    with torch.random.fork_rng(devices=[]), poutine.block(), with_validation():
+    # Derivatives tell what depends on what, also for a model that is bound under no_grad.
+    with torch.random.fork_rng(devices=[]), poutine.block(), with_validation(), torch.enable_grad():
         torch.manual_seed(0)
         priors = _look_at_priors(layout, found)
         trial = _try_out(layout, call, priors.values, missing)
@@ -170,13 +171,15 @@ class _Trial:
     Attributes:
         outcome: What it returned.
         tracked: The values of params that it was given, whose derivatives tell where they go.
-        inner: The sites that it sampled itself.
+        draws: The values that it sampled itself, likewise.
+        inner: The sites at which it did.
         drawn: The params of members that it drew itself.
         collector: What it found of pointers and live params.
     """
 
     outcome: Outcome
     tracked: Values
+    draws: dict[str, Tensor]
     inner: tuple[InnerSite, ...]
     drawn: frozenset[Any]
     collector: Collector
@@ -188,15 +191,15 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
     Raises:
         ModelError: The distribution of the data cannot be built there.
     """
-    tracked = {param: _tracked(value) for param, value in values.items()}
+    params = {param: tracked(value) for param, value in values.items()}
     for placement in layout.placements:
         value = placement.param.value if placement.param.static else None
         if value is not None:
-            tracked[placement.param] = _tracked(value)
+            params[placement.param] = tracked(value)
     collector = Collector(layout)
-    with torch.enable_grad(), recording_draws() as drawn, poutine.trace() as trace:
+    with recording_draws() as drawn, TrackedDraws() as draws, poutine.trace() as trace:
         try:
-            outcome = simulate(layout, call.simulator, tracked, collect=collector)
+            outcome = simulate(layout, call.simulator, params, collect=collector)
         except FillParamsError:
             check_complete(missing, drawn)  # a param without prior has no value, which is what went wrong first
             raise
@@ -205,7 +208,8 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
                 raise
             raise _out_of_range(layout, call, values, error) from error
     _check_live(layout, collector)
-    return _Trial(outcome, tracked, inner_sites(trace.trace, tracked), frozenset(drawn), collector)
+    inner = inner_sites(trace.trace, layout, params, draws.values)
+    return _Trial(outcome, params, draws.values, inner, frozenset(drawn), collector)
 
 
 def _check_live(layout: PlateLayout, collector: Collector) -> None:
@@ -226,17 +230,13 @@ def _out_of_range(layout: PlateLayout, call: Call, values: Values, error: ValueE
     )
 
 
-def _tracked(value: Tensor) -> Tensor:
-    return value.detach().clone().requires_grad_(value.is_floating_point())
-
-
 def _look_at_prediction(
     layout: PlateLayout, call: Call, trial: _Trial, sites: Sequence[str]
 ) -> tuple[Observation, ...]:
     """What the simulator predicts, and from which params."""
-    predicted, tracked = trial.outcome.predicted, trial.tracked
+    predicted = trial.outcome.predicted
     check_observation_names(predicted, call.data, call.dims, sites, layout)
-    latent = {param: value for param, value in tracked.items() if param.dynamic}
+    latent = {param: value for param, value in trial.tracked.items() if param.dynamic}
     replicates = len(layout.root_shape)
     found = []
     for name, distribution in predicted.items():
@@ -249,10 +249,11 @@ def _look_at_prediction(
                 batch_shape=sizes,
                 event_shape=tuple(distribution.event_shape),
                 distribution=_detached(distribution),
-                text=write_out(distribution, tracked),
+                text=write_out(distribution, trial.tracked),
                 parents=dependencies(distribution, latent),
-                reads=dependencies(distribution, tracked),
-                mixed=mixed_plates(distribution, names, layout, tracked),
+                reads=dependencies(distribution, trial.tracked),
+                draws=dependencies(distribution, trial.draws),
+                mixed=mixed_plates(distribution, names, layout, trial.tracked),
                 observed=data is not None,
             )
         )

@@ -42,7 +42,13 @@ def default_prior(param: Any) -> Prior | None:
     low, high = param.valid
     if low is None or high is None:
         return None
-    return Prior(dist.Uniform, fixed=dist.Uniform(low, high))
+    return Prior(dist.Uniform, fixed=dist.Uniform(_floating(low), _floating(high)))
+
+
+def _floating(bound: Any) -> Tensor:
+    """A bound as a number that can be drawn from: the package `caskade` keeps valid=(0, 1) as integers."""
+    tensor = torch.as_tensor(bound)
+    return tensor if tensor.is_floating_point() else tensor.to(torch.get_default_dtype())
 
 
 def fit_prior(site: str, prior: Prior, shape: Shape, sizes: Shape, one_member: Distribution) -> PriorFit:

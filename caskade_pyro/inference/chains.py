@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -14,10 +15,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..bridge.bound import BoundModel
+from ..density import LogDensity
 from ..errors import SamplingError
-from .nuts import Chain, ChainSettings, run_chain
-from .progress import Progress, ProgressBars
+from .lean import run_lean_chain
+from .nuts import run_pyro_chain
+from .progress import Progress, SamplingProgress
+from .settings import Chain, ChainSettings
 
 __all__ = ["Draws", "run_chains"]
 
@@ -32,29 +35,27 @@ class Draws:
     """The draws of several chains.
 
     Attributes:
-        params: By site, in the user's params, of shape ``(chains, draws, *plates, *shape)``.
+        z: Unconstrained, of shape ``(chains, draws, dim)``.
         stats: By name, of shape ``(chains, draws)``.
         step_sizes: The adapted step size of each chain.
         complete: Whether all draws were made; False after an interrupt.
-        eager_because: Why the density was not traced; None if it was.
     """
 
-    params: dict[str, np.ndarray[Any, Any]]
+    z: np.ndarray[Any, Any]
     stats: dict[str, np.ndarray[Any, Any]]
     step_sizes: tuple[float, ...]
     complete: bool
-    eager_because: str | None
 
 
-def run_chains(bound: BoundModel, settings: ChainSettings, chains: int, cores: int | None, progress: bool) -> Draws:
+def run_chains(density: LogDensity, settings: ChainSettings, chains: int, cores: int | None, progress: bool) -> Draws:
     """Run chains side by side and put their draws together.
 
     Args:
-        bound: The model.
+        density: The density to sample.
         settings: How each chain is run.
         chains: How many.
         cores: How many at once; as many as there are processors by default. One runs them in this process.
-        progress: Whether to show a line for each chain.
+        progress: Whether to show where they stand.
 
     Returns:
         The draws. After Ctrl-C those that all chains have made so far; the draws are the same for any ``cores``.
@@ -63,13 +64,24 @@ def run_chains(bound: BoundModel, settings: ChainSettings, chains: int, cores: i
         SamplingError: A chain failed.
         KeyboardInterrupt: On Ctrl-C before the first draw.
     """
-    at_once = min(chains, cores or os.cpu_count() or 1)
-    with ProgressBars(chains, settings.tune, settings.draws, progress) as bars:
+    at_once = min(chains, cores or usable_cores())
+    with SamplingProgress(chains, settings.tune, settings.draws, progress) as shown:
         if at_once == 1:
-            finished = _here(bound, settings, chains, bars.update)
+            finished = _here(density, settings, chains, shown.update)
         else:
-            finished = _in_processes(bound, settings, chains, at_once, bars.update)
+            finished = _in_processes(density, settings, chains, at_once, shown.update)
     return _together(finished)
+
+
+def usable_cores() -> int:
+    """How many processors this process may use; fewer than there are on a shared machine or in a container."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _run_chain(density: LogDensity, settings: ChainSettings, *rest: Any) -> Chain:
+    run = run_pyro_chain if settings.engine == "pyro" else run_lean_chain
+    return run(density, settings, *rest)
 
 
 def _together(finished: list[Chain]) -> Draws:
@@ -77,20 +89,19 @@ def _together(finished: list[Chain]) -> Draws:
     if shortest == 0:
         raise KeyboardInterrupt
     return Draws(
-        params={name: np.stack([chain.draws[name][:shortest] for chain in finished]) for name in finished[0].draws},
+        z=np.stack([chain.draws[:shortest] for chain in finished]),
         stats={name: np.stack([chain.stats[name][:shortest] for chain in finished]) for name in finished[0].stats},
         step_sizes=tuple(chain.step_size for chain in finished),
         complete=all(chain.complete for chain in finished),
-        eager_because=finished[0].eager_because,
     )
 
 
-def _here(bound: BoundModel, settings: ChainSettings, chains: int, report: Callable[[Progress], None]) -> list[Chain]:
+def _here(density: LogDensity, settings: ChainSettings, chains: int, report: Callable[[Progress], None]) -> list[Chain]:
     """One chain after the other in this process; an interrupt keeps the draws of the chain that it meets."""
     finished: list[Chain] = []
     for chain in range(chains):
         try:
-            finished.append(run_chain(bound, settings, chain, report, lambda: False))
+            finished.append(_run_chain(density, settings, chain, report, lambda: False))
         except KeyboardInterrupt:
             if not finished:
                 raise
@@ -103,7 +114,7 @@ def _here(bound: BoundModel, settings: ChainSettings, chains: int, report: Calla
 
 
 def _in_processes(
-    bound: BoundModel, settings: ChainSettings, chains: int, at_once: int, report: Callable[[Progress], None]
+    density: LogDensity, settings: ChainSettings, chains: int, at_once: int, report: Callable[[Progress], None]
 ) -> list[Chain]:
     # Forked processes need not pickle the model, which may hold lambdas or classes of a notebook.
     context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else None)
@@ -116,7 +127,7 @@ def _in_processes(
             try:
                 while waiting and len(running) < at_once and not stop.is_set():
                     chain = waiting.pop(0)
-                    connection, process = _start(context, bound, settings, chain, stop)
+                    connection, process = _start(context, density, settings, chain, stop)
                     running[connection] = (chain, process)
                 if not running:
                     break
@@ -131,10 +142,10 @@ def _in_processes(
 
 
 def _start(
-    context: Any, bound: BoundModel, settings: ChainSettings, chain: int, stop: Any
+    context: Any, density: LogDensity, settings: ChainSettings, chain: int, stop: Any
 ) -> tuple[Connection[Any, Any], Any]:
     receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(sending, bound, settings, chain, stop), daemon=True)
+    process = context.Process(target=_work, args=(sending, density, settings, chain, stop), daemon=True)
     process.start()
     sending.close()
     return receiving, process
@@ -159,22 +170,27 @@ def _listen(running: Running, finished: dict[int, Chain], report: Callable[[Prog
             raise SamplingError(f"Chain {chain + 1} failed:\n{message}")
 
 
-def _work(sending: Connection[Any, Any], bound: BoundModel, settings: ChainSettings, chain: int, stop: Any) -> None:
+def _work(sending: Connection[Any, Any], density: LogDensity, settings: ChainSettings, chain: int, stop: Any) -> None:
     """The life of a process: run one chain and send what comes of it."""
     # Ctrl-C reaches all processes of the terminal; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     last = 0.0
     total = settings.tune + settings.draws
+    one_at_a_time = threading.Lock()  # a sampler may report from a thread of its own
+
+    def send(message: Any) -> None:
+        with one_at_a_time:
+            sending.send(message)
 
     def report(progress: Progress) -> None:
         nonlocal last
         if progress.step == total or time.monotonic() - last > SECONDS_BETWEEN_REPORTS:
             last = time.monotonic()
-            sending.send(progress)
+            send(progress)
 
     try:
-        sending.send(run_chain(bound, settings, chain, report, stop.is_set))
+        send(_run_chain(density, settings, chain, report, stop.is_set))
     except Exception:  # noqa: BLE001 - whatever the user's simulator raises is told to the parent, which raises
-        sending.send(traceback.format_exc())
+        send(traceback.format_exc())
     finally:
         sending.close()

@@ -1,4 +1,4 @@
-"""Lines of progress: one for each chain, or one for a loop."""
+"""Lines of progress."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-__all__ = ["Progress", "ProgressBars", "progress_bar"]
+__all__ = ["Progress", "SamplingProgress", "progress_bar"]
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -24,7 +24,7 @@ class Progress:
     step_size: float
 
 
-def progress_bar(total: int, description: str, unit: str, show: bool, position: int | None = None) -> Any:
+def progress_bar(total: int, description: str, unit: str, show: bool) -> Any:
     """A line of progress; in a log file, where lines cannot be drawn over, a new one only now and then."""
     pause = 0.1 if sys.stderr.isatty() or "ipykernel" in sys.modules else SECONDS_BETWEEN_LINES
     return tqdm(
@@ -32,37 +32,42 @@ def progress_bar(total: int, description: str, unit: str, show: bool, position: 
         desc=description,
         unit=unit,
         disable=not show,
-        position=position,
         mininterval=pause,
         maxinterval=pause,
     )
 
 
-class ProgressBars:
-    """Shows where each chain stands, until the end of the ``with`` block."""
+class SamplingProgress:
+    """One line for all chains, until the end of the ``with`` block: draws, divergences, step sizes, time left."""
 
     def __init__(self, chains: int, tune: int, draws: int, show: bool) -> None:
-        self.tune = tune
-        self.bars = [
-            progress_bar(tune + draws, f"chain {chain + 1}", "step", show, position=chain) for chain in range(chains)
-        ]
+        self.tune, self.chains = tune, chains
+        self.total = tune + draws
+        self.standing: dict[int, Progress] = {}
+        self.bar = progress_bar(chains * self.total, "sample", "step", show)
 
-    def __enter__(self) -> ProgressBars:
+    def __enter__(self) -> SamplingProgress:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for bar in self.bars:
-            bar.close()
+        self.bar.close()
 
     def update(self, progress: Progress) -> None:
-        """Move the bar of a chain to where it stands."""
-        bar = self.bars[progress.chain]
-        if bar.n == 0:
-            bar.unpause()  # a chain may have waited for a core; its speed counts from its own start
-        stage = "warm-up" if progress.step <= self.tune else "sampling"
-        bar.set_postfix_str(
-            f"{stage}, step size {progress.step_size:.2g}, {progress.divergences} divergences", refresh=False
-        )
-        bar.update(progress.step - bar.n)
+        """Take in where a chain stands."""
+        self.standing[progress.chain] = progress
+        self.bar.set_postfix_str(self.summary(), refresh=False)
+        self.bar.update(sum(one.step for one in self.standing.values()) - self.bar.n)
+
+    def summary(self) -> str:
+        """Where the chains stand, in a few words."""
+        at = self.standing.values()
+        done = sum(one.step >= self.total for one in at)
+        warming = sum(one.step < self.tune for one in at)
+        stages = {"warming up": warming, "sampling": len(at) - done - warming, "done": done}
+        shown = ", ".join(f"{count} {stage}" for stage, count in stages.items() if count)
+        sizes = sorted(one.step_size for one in at)
+        steps = f"{sizes[0]:.2g}" if f"{sizes[0]:.2g}" == f"{sizes[-1]:.2g}" else f"{sizes[0]:.2g} to {sizes[-1]:.2g}"
+        divergences = sum(one.divergences for one in at)
+        return f"chains: {shown}; step size {steps}; {divergences} divergences"

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ..bridge.bound import BoundModel
 from ..bridge.reparametrise import NonCentered
+from ..density.constrain import to_user_params
 from ..errors import SamplingError
-from .constrain import to_user_params
 from .progress import progress_bar
 from .seeds import seeded, stream_seed
 
@@ -60,6 +60,11 @@ class Fitted:
         with seeded(stream_seed(seed, 0)):
             found = to_user_params(self.bound.whole(), self.draw_sampled(draws), self.noncentered)
         return {name: value.numpy() for name, value in found.items()}
+
+    def draw_seeded(self, draws: int, seed: int) -> dict[str, Tensor]:
+        """The same for a seed."""
+        with seeded(seed):
+            return self.draw_sampled(draws)
 
     def draw_sampled(self, draws: int) -> dict[str, Tensor]:
         """Draws from the guide as it describes them, offsets included, ``(draws, *Pyro's batch dims, *shape)`` by site."""

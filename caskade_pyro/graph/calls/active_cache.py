@@ -57,7 +57,7 @@ def active_cache(method: Method) -> Method:
         evaluation = current_evaluation()
         if (
             evaluation is None
-            or self not in evaluation.online
+            or self not in evaluation.standpoint.online
             or torch.compiler.is_compiling()
             or _gives_params(self, kwargs)
         ):

@@ -11,6 +11,7 @@ from .packing import cached_slots
 
 if TYPE_CHECKING:
     from ..nodes.node import Node
+    from ..plates.standpoint import Standpoint
 
 __all__ = ["read_graph"]
 
@@ -24,8 +25,19 @@ def read_graph(module: Node) -> None:
     """
     layout = module.structure.layout
     layout.fill()
+    standpoint = layout.standpoint
     for node in module.structure.order:
         if not is_param(node):
             structure = node.structure
             structure.fill()
             cached_slots(layout, node, structure.dynamic_params, layout.chains[node])
+            _enter(standpoint, node)
+
+
+def _enter(standpoint: Standpoint, node: Node) -> None:
+    """Work out how a node is entered, from the module and from each of the plates around the node."""
+    layout = standpoint.layout
+    standpoint.enter(node)
+    for plate in layout.chains[node]:
+        standpoint = standpoint.enter(layout.plate(plate).module)
+        standpoint.enter(node)

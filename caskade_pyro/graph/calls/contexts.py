@@ -51,7 +51,7 @@ class ActiveContext:
 
     def __enter__(self) -> ParamHolder:
         current = current_evaluation()
-        if current is not None and self.module in current.online:
+        if current is not None and self.module in current.standpoint.online:
             raise ActiveStateError(f"A call of {self.module!r} runs already; ActiveContext opens a new one.")
         self._entered.append(open_evaluation(self.module, None).__enter__())
         return self.module

@@ -15,9 +15,10 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
+from torch._C._functorch import maybe_current_level
+from torch.compiler import is_compiling
 
-from ...errors import ActiveStateError
+from ...errors import ActiveStateError, GraphError
 from .ambient import overrides_below
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ..nodes.node import Node
     from ..nodes.param import Param
     from ..plates.layout import PlateLayout
+    from ..plates.standpoint import Standpoint
 
 __all__ = [
     "Evaluation",
@@ -59,55 +61,44 @@ def current_root() -> Node | None:
 
 def functorch_level() -> int:
     """How many ``torch.func`` transforms enclose this line; the compiler sees none and caches nothing instead."""
-    if torch.compiler.is_compiling():
-        return 0
-    return torch._C._functorch.maybe_current_level() or 0
+    return 0 if is_compiling() else maybe_current_level() or 0
 
 
 class Evaluation:
-    """The values of one call of ``root``.
+    """The values of one call.
 
     Args:
-        root: The module that is called.
-        values: What the call is given, by param.
+        standpoint: From where the call sees the graph.
+        values: What it is given, by param.
         outer: The evaluation whose values are seen where this one has none.
-        inside: The plates of ``layout``, outermost first, of which this evaluation sees one member.
-        layout: The plate layout of the outermost module, which gives batch dims their meaning.
     """
 
-    __slots__ = (
-        "_known",
-        "_reading",
-        "inside",
-        "layout",
-        "level",
-        "online",
-        "outer",
-        "previous",
-        "root",
-        "scoped",
-        "values",
-    )
+    __slots__ = ("_known", "_reading", "level", "outer", "previous", "scoped", "standpoint", "values")
 
-    def __init__(
-        self,
-        root: Node,
-        values: dict[Param, Tensor],
-        outer: Evaluation | None = None,
-        inside: tuple[str, ...] = (),
-        layout: PlateLayout | None = None,
-    ) -> None:
-        self.root = root
-        self.online = root.structure.online
+    def __init__(self, standpoint: Standpoint, values: dict[Param, Tensor], outer: Evaluation | None = None) -> None:
+        self.standpoint = standpoint
         self.values = values
         self.outer = outer
-        self.inside = inside
-        self.layout = root.structure.layout if layout is None else layout
         self.level = functorch_level()
         self.scoped = False
         self.previous: Evaluation | None = None
         self._known: dict[Hashable, tuple[Any, frozenset[Param]]] = {}
         self._reading: list[set[Param]] = [] if outer is None else outer._reading
+
+    @property
+    def root(self) -> Node:
+        """The module that is called."""
+        return self.standpoint.root
+
+    @property
+    def layout(self) -> PlateLayout:
+        """The plate layout of the outermost module, which gives batch dims their meaning."""
+        return self.standpoint.layout
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """The plates of the layout, outermost first, of which this evaluation sees one member."""
+        return self.standpoint.inside
 
     def __enter__(self) -> Evaluation:
         """Make this the current evaluation of the thread."""
@@ -121,30 +112,47 @@ class Evaluation:
 
     def scope(self, values: dict[Param, Tensor]) -> Evaluation:
         """An evaluation of the same call in which some values differ and new ones do not outlive it."""
-        scope = Evaluation(self.root, values, outer=self, inside=self.inside, layout=self.layout)
+        scope = Evaluation(self.standpoint, values, self)
         scope.scoped = scope.level == self.level
         return scope
 
     def value(self, param: Param) -> Tensor | None:
-        """The value of a param in this call; None if it has none."""
-        if self._reading:
-            self._reading[-1].add(param)
-        evaluation: Evaluation | None = self
-        while evaluation is not None:
-            value = evaluation.values.get(param)
+        """The value of a param in this call; None if it has none.
+
+        Raises:
+            GraphError: It is a pointer at the end of a chain of pointer functions that is too long for Python.
+        """
+        while True:
+            if self._reading:
+                self._reading[-1].add(param)
+            value = self.values.get(param)
+            evaluation = self.outer
+            while value is None and evaluation is not None:
+                value = evaluation.values.get(param)
+                evaluation = evaluation.outer
             if value is not None:
                 return value
-            evaluation = evaluation.outer
-        return self._pointer_value(param) if param.pointer else param.stored_value
+            if not param.pointer:
+                return param.stored_value
+            target = param.target
+            if target is None or self.standpoint.layout.plates:
+                return self._pointer_value(param)
+            param = target
 
     def _pointer_value(self, param: Param) -> Tensor | None:
         """Follow a pointer, once for each call, keeping what it read so that a new value can drop it again."""
-        target = param.target
-        if target is not None and not self.layout.plates:
-            return self.value(target)
-        if torch.compiler.is_compiling():
+        if is_compiling():
             return self._follow(param)
-        return cast("Tensor | None", self.remember(param, lambda: self._follow(param)))
+        try:
+            return cast("Tensor | None", self.remember(param, lambda: self._follow(param)))
+        except RecursionError as error:
+            if self._reading:  # another pointer asked for this one
+                raise
+            raise GraphError(
+                f"Pointer {self.layout.paths.get(param, param.name)} cannot be followed: Python's recursion limit was reached "
+                f"on the way through it and the {len(param.structure.pointer_params) - 1} pointers that it may ask for. "
+                "Compute a long chain in one function, or in a forward method."
+            ) from error
 
     def remember(self, key: Hashable, compute: Callable[[], Any]) -> Any:
         """Compute something once for this call, as long as the params that it reads keep their values.
@@ -218,7 +226,7 @@ class Evaluation:
 def active_evaluation(node: Node) -> Evaluation | None:
     """The innermost evaluation of this thread that involves a node."""
     evaluation = _state.current
-    while evaluation is not None and node not in evaluation.root.structure.members:
+    while evaluation is not None and node not in evaluation.standpoint.members:
         evaluation = evaluation.previous
     return evaluation
 
@@ -227,7 +235,7 @@ def outside_of_calls(pointer: Param) -> Evaluation:
     """The evaluation of a pointer when no call runs: from the values that the graph holds, each pointer once."""
     from ..plates.layout import PlateLayout
 
-    return Evaluation(pointer, overrides_below(pointer), layout=PlateLayout(pointer, (), (), {}, {}))
+    return Evaluation(PlateLayout(pointer, (), (), {}, {}).standpoint, overrides_below(pointer))
 
 
 def is_active(node: Node) -> bool:

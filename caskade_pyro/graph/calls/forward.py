@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from ...errors import ActiveStateError, FillParamsError
-from ..nodes.structure import is_param
-from ..plates.members import Members, check_entry, enter_constants, member_values
-from .ambient import overrides_below, takes_unconstrained
+from ..plates.members import check_entry, enter_constants
+from . import ambient
 from .compiling import read_graph
 from .evaluation import Evaluation, active_evaluation, current_evaluation, current_root, functorch_level
-from .packing import as_value, remaining_chain, unpack
+from .packing import unpack
+from .signature import Signature
 
 if TYPE_CHECKING:
     from ..nodes.module import Module
@@ -57,21 +56,22 @@ def forward(method: Method) -> Method:
         >>> Decay().at(torch.tensor([0.0, 1.0]), torch.tensor([2.0]))
         tensor([1.0000, 0.1353])
     """
-    signature = _Signature(method)
+    signature = Signature(method)
 
     @wraps(method)
     def wrapped(self: Module, *args: Any, **kwargs: Any) -> Any:
         evaluation = current_evaluation()
-        if evaluation is not None and self in evaluation.online and "params" not in kwargs:
+        if evaluation is not None and self in evaluation.standpoint.online and "params" not in kwargs:
             if functorch_level() == evaluation.level:
-                return signature.run(self, evaluation, args, kwargs)
+                return signature.wiring(self).run(evaluation, args, kwargs)
             with evaluation.scope({}) as scope:
-                return signature.run(self, scope, args, kwargs)
-        if torch.compiler.is_compiling():
+                return signature.wiring(self).run(scope, args, kwargs)
+        if is_compiling():
             read_graph(self)
-        args, params, kwargs = signature.take_params(self, args, kwargs)
+        wiring = signature.wiring(self)
+        args, params, kwargs = wiring.take_params(args, kwargs)
         with open_call(self, params) as evaluation:
-            return signature.run(self, evaluation, args, kwargs)
+            return wiring.run(evaluation, args, kwargs)
 
     # The compiler counts its versions by code object, so each method has its own; tracebacks show the method's name.
     wrapped.__code__ = wrapped.__code__.replace(co_name=method.__name__)  # type: ignore[attr-defined]
@@ -87,35 +87,28 @@ def open_call(module: Module, params: Any) -> Evaluation:
     Raises:
         FillParamsError: The params do not match the graph, or one has no value.
     """
-    if _is_empty(params):
+    if isinstance(params, (list, tuple)) and not params:
         return open_evaluation(module, None)
     evaluation = open_evaluation(module, params)
-    if len(evaluation.values) < len(module.structure.dynamic_params) or overrides_below(module):
+    if ambient.state.overrides or len(evaluation.values) < evaluation.standpoint.asks_for:
         _check_complete(module, evaluation)
     return evaluation
-
-
-def _is_empty(params: Any) -> bool:
-    return isinstance(params, (list, tuple)) and len(params) == 0
 
 
 def open_evaluation(module: ParamHolder, params: Any) -> Evaluation:
     """The evaluation of a call that is given params; inside of that of the caller, where the module belongs to it."""
     around = active_evaluation(module)
+    standpoint = module.structure.layout.standpoint if around is None else around.standpoint.enter(module)
+    values = given_values(module, standpoint.layout, standpoint.inside, params)
     if around is None:
-        layout = module.structure.layout
-        inside: tuple[str, ...] = ()
-    else:
-        layout = around.layout
-        inside = (*around.inside, *remaining_chain(layout, around.inside, module))
-    values = given_values(module, layout, inside, params)
-    if around is None:
-        values.update(overrides_below(module))
+        if ambient.state.overrides:
+            values.update(ambient.overrides_below(module))
     else:
         if params is None:
-            check_entry(module, around, inside)
-        enter_constants(module, around, inside, values)
-    return Evaluation(module, values, outer=around, inside=inside, layout=layout)
+            check_entry(module, around, standpoint.inside)
+        if standpoint.carries:
+            enter_constants(module, around, standpoint.inside, values)
+    return Evaluation(standpoint, values, around)
 
 
 def given_values(
@@ -123,7 +116,9 @@ def given_values(
 ) -> dict[Param, Tensor]:
     """The values that a call is given, brought from the real line into the bounds of the params where they are such."""
     values = {} if params is None else unpack(module, layout, inside, params, dynamic)
-    return inside_bounds(values) if takes_unconstrained(module, current_root()) else values
+    if ambient.state.unconstrained and ambient.takes_unconstrained(module, current_root()):
+        return inside_bounds(values)
+    return values
 
 
 def inside_bounds(values: dict[Param, Tensor]) -> dict[Param, Tensor]:
@@ -149,10 +144,11 @@ def fill_params(module: ParamHolder, params: Any, dynamic: bool = True) -> None:
         )
     values = unpack(module, evaluation.layout, evaluation.inside, params, dynamic)
     before = evaluation.previous
-    if takes_unconstrained(module, module) or takes_unconstrained(module, None if before is None else before.root):
+    where = None if before is None else before.root
+    if ambient.takes_unconstrained(module, module) or ambient.takes_unconstrained(module, where):
         values = inside_bounds(values)
     if evaluation.outer is None:
-        values.update(overrides_below(module))
+        values.update(ambient.overrides_below(module))
     evaluation.fill(values)
 
 
@@ -170,130 +166,3 @@ def _check_complete(module: Module, evaluation: Evaluation) -> None:
             f"The call of {module!r} is given no value for {names}, which {'is' if len(missing) == 1 else 'are'} dynamic "
             "and without a value of its own. Pass params as the last argument, or set the value."
         )
-
-
-class _Signature:
-    """What the decorator knows of a method: which arguments it takes and which of them a graph can fill."""
-
-    def __init__(self, method: Callable[..., Any]) -> None:
-        parameters = list(inspect.signature(method).parameters.values())[1:]
-        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        self.method = method
-        self.names = tuple(p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
-        self.positional = tuple((p.name, p.default is p.empty) for p in parameters if p.kind in positional)
-        self.takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-
-    def requests(self, module: Module) -> tuple[tuple[str, Param | None, Module | None], ...]:
-        """The arguments that the graph fills, each with the param, or the linked child whose members it stands for."""
-        remembered = module.structure.requests
-        known: tuple[tuple[str, Param | None, Module | None], ...] | None = remembered.get(self)
-        if known is None:
-            found: list[tuple[str, Param | None, Module | None]] = []
-            for name in self.names:
-                child = module.children.get(name)
-                if child is not None and is_param(child):
-                    found.append((name, cast("Param", child), None))
-                elif (key := _plate_key(module, name)) is not None:
-                    found.append((name, None, cast("Module", module.children[key])))
-            known = remembered[self] = tuple(found)
-        return known
-
-    def take_params(
-        self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], Any, dict[str, Any]]:
-        """Separate the params of the graph from the method's own arguments."""
-        if "params" in kwargs:
-            kwargs = dict(kwargs)
-            return args, kwargs.pop("params"), kwargs
-        if not args:
-            return args, None, kwargs
-        given = len(args) > (self._most_without_params(module, kwargs.keys()) if kwargs else self._usual_most(module))
-        return (args[:-1], args[-1], kwargs) if given else (args, None, kwargs)
-
-    def _usual_most(self, module: Module) -> float:
-        """`_most_without_params` of a call without keywords, remembered until the graph is edited."""
-        remembered = module.structure.requests
-        key = (self, "most")
-        if key not in remembered:
-            remembered[key] = self._most_without_params(module, ())
-        return cast("float", remembered[key])
-
-    def _most_without_params(self, module: Module, keywords: Iterable[str]) -> float:
-        """How many positional arguments a call can have that is given no params."""
-        filled = {name for name, _, _ in self.requests(module)}.union(keywords)
-        if module.structure.dynamic_params:
-            return sum(required for name, required in self.positional if name not in filled)
-        return float("inf") if self.takes_any else self._reachable(filled)
-
-    def _reachable(self, filled: set[str]) -> int:
-        """How many arguments can be given by position: those in front of the first one that the graph fills."""
-        for index, (name, _) in enumerate(self.positional):
-            if name in filled:
-                return index
-        return len(self.positional)
-
-    def run(self, module: Module, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call the method with the values of an evaluation."""
-        if not kwargs:
-            return self._call(module, evaluation, args, kwargs)
-        overrides = {}
-        for name, value in kwargs.items():
-            child = module.children.get(name)
-            if child is not None and is_param(child):
-                param = cast("Param", child)
-                overrides[param] = as_value(param, evaluation.layout.paths[param], value)
-        if not overrides:
-            return self._call(module, evaluation, args, kwargs)
-        own = {name: value for name, value in kwargs.items() if module.children.get(name) not in overrides}
-        with evaluation.scope(overrides) as scope:
-            return self._call(module, scope, args, own)
-
-    def _call(self, module: Module, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        filled: dict[str, Any] = {}
-        members: Members | None = None
-        for name, param, child in self.requests(module):
-            if param is not None:
-                filled[name] = _require(evaluation, param)
-            elif child is not None and name not in kwargs:
-                filled[name], members = _members(child, evaluation, name, members)
-        if members is None:
-            return self.method(module, *args, **filled, **kwargs)
-        try:
-            return self.method(module, *args, **filled, **kwargs)
-        except ValueError as error:
-            # torch.vmap knows dims and sizes, but not whose they are.
-            explained = members.nothing_batched() or members.disagreement()
-            if explained is None or not str(error).startswith("vmap"):
-                raise
-            raise explained from error
-
-
-def _require(evaluation: Evaluation, param: Param) -> Tensor:
-    value = evaluation.value(param)
-    if value is None:
-        what = "live and not set yet in this call" if param.live else f"{param.node_type} and has no value"
-        raise FillParamsError(f"Param {evaluation.layout.paths.get(param, param.name)} is asked for, but it is {what}.")
-    return value
-
-
-def _plate_key(module: Module, name: str) -> str | None:
-    for suffix in ("_params", "_dims"):
-        key = name.removesuffix(suffix)
-        if key != name and key in module.plate_declarations:
-            return key
-    return None
-
-
-def _members(child: Module, evaluation: Evaluation, name: str, known: Members | None) -> tuple[list[Any], Members]:
-    """The values or the dims of the params of a linked child, in the order of its dynamic params.
-
-    With several groups of params these are a list for each group, which is what a call of the child takes.
-    """
-    # The values may have been looked up already, for the other of {key}_params and {key}_dims.
-    members = known if known is not None and known.plate.module is child else member_values(evaluation, child)
-    params = child.structure.dynamic_params
-    by_param = members.values if name.endswith("_params") else members.dims
-    groups = child.dynamic_param_groups
-    if len(groups) > 1:
-        return [[by_param[param] for param in params if param.group == group] for group in groups], members
-    return [by_param[param] for param in params], members

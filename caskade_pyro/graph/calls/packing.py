@@ -22,9 +22,10 @@ from ...errors import (
     ParamConfigurationError,
     ParamTypeError,
 )
-from ..nodes.shapes import Shape, broadcast_shapes, fits, show
+from ..nodes.shapes import Shape, Template, broadcast_shapes, fits, show
 from ..nodes.structure import is_param
 from ..plates.layout import PlateLayout
+from ..plates.standpoint import remaining_chain
 
 if TYPE_CHECKING:
     from ..nodes.node import Node
@@ -36,7 +37,6 @@ __all__ = [
     "as_value",
     "descend",
     "pack",
-    "remaining_chain",
     "slots",
     "to_dict",
     "unpack",
@@ -77,23 +77,21 @@ class Slots(tuple[Slot, ...]):
         sizes: The number of entries of each.
         length: The number of entries of all.
         all_scalar: Whether each takes one entry and has no dims.
+        all_flat: Whether the entries of each lie in the vector as they lie in the value.
     """
 
     sizes: list[int]
     length: int
     all_scalar: bool
+    all_flat: bool
 
     def __new__(cls, places: Iterable[Slot]) -> Slots:
         made = super().__new__(cls, places)
         made.sizes = [slot.size for slot in made]
         made.length = sum(made.sizes)
         made.all_scalar = all(slot.shape == () for slot in made)
+        made.all_flat = all(slot.is_flat for slot in made)
         return made
-
-
-def remaining_chain(layout: PlateLayout, inside: tuple[str, ...], node: Node) -> tuple[str, ...]:
-    """The plates around a node that are still ahead for an evaluation inside of some plates."""
-    return tuple(plate for plate in layout.chains[node] if plate not in inside)
 
 
 def slots(layout: PlateLayout, node: Node, params: Sequence[Param], inside: tuple[str, ...]) -> Slots:
@@ -151,10 +149,11 @@ def unpack_group(
     node: Node, layout: PlateLayout, inside: tuple[str, ...], params: Any, chosen: tuple[Param, ...]
 ) -> Values:
     """As `unpack`, for the params of one group."""
-    if isinstance(params, Tensor):
-        return _unpack_tensor(node, layout, inside, params, chosen)
+    # Lists first: these are the params of a member, given for each call under a torch.vmap.
     if isinstance(params, (list, tuple)):
         return _unpack_sequence(node, layout, params, chosen)
+    if isinstance(params, Tensor):
+        return _unpack_tensor(node, layout, inside, params, chosen)
     if isinstance(params, Mapping):
         return _unpack_mapping(node, layout, params, chosen)
     if isinstance(params, Sequence) and not isinstance(params, str):
@@ -166,16 +165,19 @@ def _unpack_tensor(
     node: Node, layout: PlateLayout, inside: tuple[str, ...], params: Tensor, chosen: tuple[Param, ...]
 ) -> Values:
     places = cached_slots(layout, node, chosen, inside)
-    if params.ndim == 0 or params.shape[-1] != places.length:
+    shape, dtype = params.shape, params.dtype
+    if not shape or shape[-1] != places.length:
         table = "\n".join(f"  {slot.path}: {slot.size} {show(slot.shape)}" for slot in places)
         raise FillParamsArrayError(
             f"{node!r} needs a vector of {places.length} params, the last dim of a tensor; got the shape "
             f"{show(params.shape)}." + (f"\n{table}" if places else "")
         )
-    inexact = params.is_floating_point() or params.is_complex()
-    if places.all_scalar and params.ndim == 1 and inexact:
+    inexact = dtype.is_floating_point or dtype.is_complex
+    if inexact and len(shape) == 1 and places.all_scalar:
         return dict(zip(chosen, params.unbind(), strict=True))
-    batch = tuple(params.shape[:-1])
+    if inexact and len(shape) == 1 and places.all_flat:
+        return dict(zip(chosen, params.split_with_sizes(places.sizes), strict=True))
+    batch = tuple(shape[:-1])
     pieces = params.split_with_sizes(places.sizes, dim=-1) if places else ()
     if not inexact:
         pieces = tuple(as_inexact(slot.param, piece) for slot, piece in zip(places, pieces, strict=True))
@@ -206,7 +208,17 @@ def _unpack_sequence(node: Node, layout: PlateLayout, params: Sequence[Any], cho
         raise FillParamsSequenceError(
             f"{node!r} needs a list of {len(chosen)} params, got {len(params)}. In this order: {names}."
         )
-    return {p: as_value(p, layout.paths[p], value) for p, value in zip(chosen, params, strict=True)}
+    values = {}
+    for param, value in zip(chosen, params, strict=True):
+        values[param] = value if _is_plain(value, param.declared_shape) else as_value(param, layout.paths[param], value)
+    return values
+
+
+def _is_plain(value: Any, template: Template | None) -> bool:
+    """Whether a value is floating and ends with the param's own shape, as nearly all do: then it is taken as it is."""
+    if template is None or not isinstance(value, Tensor) or not value.dtype.is_floating_point:
+        return False
+    return not template or value.shape[value.ndim - len(template) :] == template
 
 
 def _unpack_mapping(node: Node, layout: PlateLayout, params: Mapping[str, Any], chosen: tuple[Param, ...]) -> Values:
@@ -254,10 +266,6 @@ def as_value(param: Param, path: str, value: Any) -> Tensor:
     """
     template = param.declared_shape
     if isinstance(value, Tensor):
-        # The usual case first, since every call of every member comes here.
-        fine = template == () or (template is not None and value.shape[value.ndim - len(template) :] == template)
-        if fine and value.dtype.is_floating_point:
-            return value
         tensor = value
     else:
         try:

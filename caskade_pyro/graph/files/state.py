@@ -194,7 +194,7 @@ def _present_values(root: Node) -> Values:
     if not structure.pointer_params:
         return values
     try:
-        with torch.no_grad(), Evaluation(root, {}):
+        with torch.no_grad(), Evaluation(structure.layout.standpoint, {}):
             _follow_pointers(root, values)
     except PlateError as error:
         warn(SaveStateWarning(f"{root!r}: the values of pointers cannot be saved. {error}"), stacklevel=4)

@@ -280,16 +280,32 @@ class Node:
     def _to(self, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
         """Nothing to move: only params hold values."""
 
-    def graphviz(self, saveto: str | None = None) -> graphviz.Digraph:
+    def graphviz(
+        self,
+        saveto: str | PathLike[str] | None = None,
+        *,
+        collapse: str | Node | Sequence[str | Node] = (),
+        depth: int | None = None,
+    ) -> graphviz.Digraph:
         """A picture of the graph at and below this node, with a box around every plate.
 
         Args:
-            saveto: A file to write, its format taken from the ending (``.svg``, ``.png``, ``.pdf``, ``.dot``).
+            saveto: A file to write, its format taken from the ending (``.svg``, ``.png``, ``.pdf``, ``.html``, ``.dot``,
+                ``.mmd``).
+            collapse: Modules to draw as one node with all that they alone own: paths from here, names, or the modules
+                themselves.
+            depth: How many links from here the picture goes; modules at the end of that many are drawn as one node.
 
         Returns:
             A graphviz object, which shows itself in a notebook.
+
+        Raises:
+            PlateError: The plates of the graph contradict each other.
+            CaskadeException: The ending of ``saveto`` is no known format, ``collapse`` names no module, or ``depth`` is
+                negative.
+            MissingDependencyError: A file is to be written and there is no Graphviz.
         """
-        return drawing.renderer().graph(self, saveto)
+        return drawing.renderer().graph(self, saveto, collapse=collapse, depth=depth)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._name})"

@@ -163,9 +163,11 @@ class Param(Bounded, Pointing):
             raise ParamTypeError(
                 f"Param {node_path(self)}: a {role.value} value must be a number or tensor, not {value!r}."
             )
-        if value is _Keep.VALUE:
-            value = self._pointer_value_outside() if self.pointer else self._stored
-        stored = None if value is None else self._accept(value, role)
+        if value is _Keep.VALUE and not self.pointer:  # which has been accepted before
+            stored = None if self._stored is None else self._as_tensor(self._stored, role)
+        else:
+            value = self._pointer_value_outside() if value is _Keep.VALUE else value
+            stored = None if value is None else self._accept(value, role)
         self._unlink_target()
         self._store(role, stored)
         self.is_valid()

@@ -28,13 +28,14 @@ class Structure:
         root: The node.
         order: All nodes, parents before children.
         members: The same nodes as a set.
+        wirings: What forward methods remember of the arguments that this graph fills, by their signatures.
     """
 
     def __init__(self, root: Node) -> None:
         self.root = root
         self.order: tuple[Node, ...] = topological_order(root)
         self.members: frozenset[Node] = frozenset(self.order)
-        self.requests: dict[object, Any] = {}
+        self.wirings: dict[object, Any] = {}
 
     def fill(self) -> None:
         """Work out now what is otherwise worked out when it is first asked for."""
@@ -43,7 +44,7 @@ class Structure:
     @cached_property
     def online(self) -> frozenset[Node]:
         """The nodes that a call runs itself, without crossing a hierarchical link."""
-        from ..plates.layout import online_nodes
+        from ..plates.routes import online_nodes
 
         return online_nodes(self.root)
 

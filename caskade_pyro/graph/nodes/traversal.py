@@ -72,5 +72,6 @@ def mark_stale(node: Node) -> None:
         current = stack.pop()
         if not current._stale:
             # Past the attribute setters of nodes, which look for links: this runs for all ancestors at each edit.
-            current.__dict__.update(_stale=True, _structure=None)
+            attributes = current.__dict__
+            attributes["_stale"], attributes["_structure"] = True, None
             stack.extend(current.parents)

@@ -8,7 +8,7 @@ the Pyro plates, the boxes of diagrams and the dims of draws. It relies on a sma
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,13 +17,15 @@ from ..nodes.declaration import PlateDeclaration
 from ..nodes.shapes import Shape, broadcast_shapes, show
 from ..nodes.structure import is_param
 from ..nodes.traversal import topological_order
+from .routes import Route, find_routes, is_pointer
+from .standpoint import Standpoint
 from .subsample import ALL_MEMBERS, Picks
 
 if TYPE_CHECKING:
     from ..nodes.node import Node
     from ..nodes.param import Param
 
-__all__ = ["Placement", "Plate", "PlateLayout", "online_nodes", "plate_layout"]
+__all__ = ["Placement", "Plate", "PlateLayout", "plate_layout"]
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,11 @@ class PlateLayout:
         return None
 
     @cached_property
+    def standpoint(self) -> Standpoint:
+        """From where a call of the root sees the graph."""
+        return Standpoint(self.root, self)
+
+    @cached_property
     def root_shape(self) -> Shape:
         """The batch dims of the root: how often the whole model is repeated."""
         return broadcast_shapes(*(placement.root_shape for placement in self.placements))
@@ -170,7 +177,7 @@ class PlateLayout:
         for node in reversed(topological_order(self.root)):
             own = frozenset(self.chains[node])
             below = own.union(*(reached[child] for child in node.children.values()))
-            pointer = _is_pointer(node)
+            pointer = is_pointer(node)
             reached[node] = own if pointer else below
             if pointer and below != own:
                 found[node] = below - own
@@ -179,26 +186,6 @@ class PlateLayout:
     @cached_property
     def _by_param(self) -> dict[Param, Placement]:
         return {placement.param: placement for placement in self.placements}
-
-
-@dataclass(frozen=True)
-class _Route:
-    """The best path to a node so far: not through a pointer, fewest plates, fewest links.
-
-    ``borrowed`` says that it leads through a pointer, which uses a param and does not own it; ``rival`` is another
-    chain just as short.
-    """
-
-    path: str
-    links: int
-    chain: tuple[str, ...]
-    borrowed: bool = False
-    rival: tuple[str, ...] | None = None
-
-    @property
-    def rank(self) -> tuple[bool, int]:
-        """The less, the better."""
-        return self.borrowed, len(self.chain)
 
 
 def plate_layout(module: Node) -> PlateLayout:
@@ -223,10 +210,8 @@ def plate_layout(module: Node) -> PlateLayout:
         >>> ck.plate_layout(survey).placements[0]
         Placement(site='galaxies.flux', chain=('galaxies',), shape=(), root_shape=(), plate_shape=(58,), plates=('galaxies',))
     """
-    routes, links = _routes(module)
-    params = [
-        (cast("Param", node), route) for node, route in routes.items() if is_param(node) and not _is_pointer(node)
-    ]
+    routes, links = find_routes(module)
+    params = [(cast("Param", node), route) for node, route in routes.items() if is_param(node) and not is_pointer(node)]
     declared = {name: _declaration(parent, key).size for name, (parent, key) in links.items()}
     dims = {param: _split_dims(param, route, declared) for param, route in params}
     for param, route in params:
@@ -235,11 +220,8 @@ def plate_layout(module: Node) -> PlateLayout:
     root_plates = _root_plates(module, [(routes[p].path, root) for p, (root, _) in dims.items()], routes, links)
     plates = [*root_plates]
     for name, (parent, key) in links.items():
-        child = parent.children[key]
-        around = routes[parent].chain
-        plates.append(
-            Plate(name, sizes[name], around[-1] if around else None, child, _declaration(parent, key).members)
-        )
+        child, around, members = parent.children[key], routes[parent].chain, _declaration(parent, key).members
+        plates.append(Plate(name, sizes[name], around[-1] if around else None, child, members))
     placements = tuple(_place(param, route, *dims[param], root_plates, sizes) for param, route in params)
     return PlateLayout(
         root=module,
@@ -250,56 +232,12 @@ def plate_layout(module: Node) -> PlateLayout:
     )
 
 
-def _routes(root: Node) -> tuple[dict[Node, _Route], dict[str, tuple[Node, str]]]:
-    """The shortest path to every node, and for every plate name the parent and key of its link."""
-    routes = {root: _Route("", 0, ())}
-    links: dict[str, tuple[Node, str]] = {}
-    for node in topological_order(root):
-        here = routes[node]
-        subgraphs = node.subgraphs
-        borrowed = here.borrowed or _is_pointer(node)
-        for key, child in node.children.items():
-            path = f"{here.path}.{key}" if here.path else key
-            chain = here.chain
-            if child in subgraphs:
-                links[path] = (node, key)
-                chain = (*chain, path)
-            route = _Route(path, here.links + 1, chain, borrowed, _extended(here, chain))
-            routes[child] = _shorter(routes.get(child), route)
-    return routes, links
-
-
-def _is_pointer(node: Node) -> bool:
-    return is_param(node) and bool(node.pointer)  # type: ignore[attr-defined]
-
-
-def online_nodes(root: Node) -> frozenset[Node]:
-    """The nodes that a call of ``root`` runs itself: those that lie in none of its plates."""
-    return frozenset(node for node, route in _routes(root)[0].items() if not route.chain)
-
-
-def _extended(here: _Route, chain: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The rival of a node's parent leads to the node as well."""
-    return None if here.rival is None else here.rival + chain[len(here.chain) :]
-
-
-def _shorter(former: _Route | None, new: _Route) -> _Route:
-    if former is None or new.rank < former.rank:
-        return new
-    if new.rank > former.rank:
-        return former
-    best = new if new.links < former.links else former
-    other = former if best is new else new
-    rival = best.rival or other.rival or (other.chain if other.chain != best.chain else None)
-    return replace(best, rival=rival)
-
-
 def _declaration(parent: Node, key: str) -> PlateDeclaration:
     declarations = getattr(parent, "plate_declarations", None) or {}
     return declarations.get(key) or PlateDeclaration()
 
 
-def _split_dims(param: Param, route: _Route, declared: Mapping[str, int | None]) -> tuple[Shape, Shape]:
+def _split_dims(param: Param, route: Route, declared: Mapping[str, int | None]) -> tuple[Shape, Shape]:
     """Split the batch dims of a param, outside-in, into those of the root and those of the plates around it."""
     batch, chain = tuple(param.batch_shape), route.chain
     said = len(batch) > 0 or getattr(param, "declared_batch_shape", None) is not None
@@ -321,7 +259,7 @@ def _check_own_shape(param: Param, path: str, batch: Shape) -> None:
     )
 
 
-def _check_unambiguous(route: _Route, dims: tuple[Shape, Shape]) -> None:
+def _check_unambiguous(route: Route, dims: tuple[Shape, Shape]) -> None:
     if route.rival is not None and any(size != 1 for size in dims[1]):
         raise PlateError(
             f"Param {route.path} has the batch dims {show(dims[1])}, but stands equally near in two different plates, "
@@ -331,7 +269,7 @@ def _check_unambiguous(route: _Route, dims: tuple[Shape, Shape]) -> None:
 
 
 def _resolve_sizes(
-    params: Iterable[tuple[Param, _Route]],
+    params: Iterable[tuple[Param, Route]],
     dims: Mapping[Param, tuple[Shape, Shape]],
     declared: Mapping[str, int | None],
 ) -> dict[str, int | None]:
@@ -352,7 +290,7 @@ def _resolve_sizes(
     return {name: next(iter(sizes), None) for name, sizes in said.items()}
 
 
-def _check_undeclared(params: Iterable[tuple[Param, _Route]], said: Mapping[str, Mapping[int, list[str]]]) -> None:
+def _check_undeclared(params: Iterable[tuple[Param, Route]], said: Mapping[str, Mapping[int, list[str]]]) -> None:
     """A value as long as the plate, of a param that declares no shape, was most likely meant as one for each member."""
     for param, route in params:
         value = getattr(param, "stored_value", None)
@@ -370,7 +308,7 @@ def _check_undeclared(params: Iterable[tuple[Param, _Route]], said: Mapping[str,
 def _root_plates(
     root: Node,
     shapes: list[tuple[str, Shape]],
-    routes: Mapping[Node, _Route],
+    routes: Mapping[Node, Route],
     links: Mapping[str, tuple[Node, str]],
 ) -> tuple[Plate, ...]:
     """The plates of the root's own batch, outermost first."""
@@ -392,7 +330,7 @@ def _root_plates(
 
 def _place(
     param: Param,
-    route: _Route,
+    route: Route,
     root_shape: Shape,
     plate_shape: Shape,
     root_plates: tuple[Plate, ...],

@@ -5,17 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from torch import Tensor
 
 from ...errors import FillParamsError, PlateError
 from ..calls.evaluation import Evaluation, current_evaluation
-from ..calls.packing import remaining_chain
 from ..nodes.shapes import show
 from ..nodes.structure import is_param
 from .batching import over_members
 from .layout import Plate, PlateLayout
+from .standpoint import remaining_chain
 
 if TYPE_CHECKING:
     from ..nodes.node import Node
@@ -33,25 +33,27 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class Members:
+class Members(NamedTuple):
     """The params of the members of a plate.
 
     Attributes:
         plate: The plate.
+        params: The params: first the dynamic ones, in their order, then the static ones that have a dim for the plate.
         values: The value of each param, over all members.
-        dims: The dim along which the members lie; None where a param is shared by all.
+        dims: The dim along which the members lie in each value; None where it is shared by all.
     """
 
     plate: Plate
-    values: dict[Param, Tensor]
-    dims: dict[Param, int | None]
+    params: tuple[Param, ...]
+    values: list[Tensor]
+    dims: list[int | None]
 
     def nothing_batched(self) -> PlateError | None:
         """The error for a plate in which no param has a value for each member."""
-        if any(dim is not None for dim in self.dims.values()):
+        if any(dim is not None for dim in self.dims):
             return None
-        seen = ", ".join(f"{param.name} {show(value.shape)}" for param, value in self.values.items()) or "none"
+        pairs = zip(self.params, self.values, strict=True)
+        seen = ", ".join(f"{param.name} {show(value.shape)}" for param, value in pairs) or "none"
         return PlateError(
             f"Nothing is batched along plate {self.plate.name}: the values of its params have the shapes {seen}. "
             "Give a param batch dims in front of its own shape, or the link a size: hierarchical_link(key, child, size=n)."
@@ -60,8 +62,7 @@ class Members:
     def disagreement(self, args: tuple[Any, ...] = (), arg_dims: tuple[int | None, ...] = ()) -> PlateError | None:
         """The error for params, and arguments that differ between members, which count these differently."""
         counted: dict[int, list[str]] = {}
-        for param, value in self.values.items():
-            dim = self.dims[param]
+        for param, value, dim in zip(self.params, self.values, self.dims, strict=True):
             if dim is not None:
                 counted.setdefault(value.shape[dim], []).append(f"param {param.name} {show(value.shape)}")
         for index, (arg, dim) in enumerate(zip(args, arg_dims, strict=True)):
@@ -85,22 +86,24 @@ def member_values(evaluation: Evaluation, child: Node, complete: bool = True) ->
         PlateError: The child is not hierarchically linked below what the evaluation runs.
         FillParamsError: A param has no value.
     """
-    layout = evaluation.layout
-    key = ("members", child, evaluation.inside)
-    known: tuple[Plate, tuple[_Lie, ...]] | None = layout.remembered.get(key)
+    repeated = evaluation.standpoint.repeated
+    known: tuple[Plate, tuple[Param, ...], tuple[_Lie, ...]] | None = repeated.get(child)
     if known is None:
-        known = layout.remembered[key] = _look_at_members(evaluation, child)
-    plate, lies = known
-    values: dict[Param, Tensor] = {}
-    dims: dict[Param, int | None] = {}
+        known = repeated[child] = _look_at_members(evaluation, child)
+    plate, params, lies = known
+    values: list[Tensor] = []
+    dims: list[int | None] = []
     for lie in lies:
         value = evaluation.value(lie.param)
-        if value is None and not complete:
-            continue
-        if value is None:
-            raise FillParamsError(f"Param {layout.paths[lie.param]} has no value in this call.")
-        values[lie.param], dims[lie.param] = _along(lie, value, plate)
-    return Members(plate, values, dims)
+        if value is not None:
+            along, dim = _along(lie, value, plate)
+            values.append(along)
+            dims.append(dim)
+        elif complete:
+            raise FillParamsError(f"Param {evaluation.layout.paths[lie.param]} has no value in this call.")
+    if len(values) < len(params):
+        params = tuple(param for param in params if evaluation.value(param) is not None)
+    return Members(plate, params, values, dims)
 
 
 @dataclass(frozen=True)
@@ -122,8 +125,8 @@ class _Lie:
     repeated: bool
 
 
-def _look_at_members(evaluation: Evaluation, child: Node) -> tuple[Plate, tuple[_Lie, ...]]:
-    """What the layout says of the params below a linked child, remembered by the layout."""
+def _look_at_members(evaluation: Evaluation, child: Node) -> tuple[Plate, tuple[Param, ...], tuple[_Lie, ...]]:
+    """What the layout says of the params below a linked child, remembered by the standpoint."""
     layout = evaluation.layout
     plate = layout.plate_of(child, evaluation.inside)
     if plate is None:
@@ -134,7 +137,7 @@ def _look_at_members(evaluation: Evaluation, child: Node) -> tuple[Plate, tuple[
     below = child.structure.members
     statics = (param for param in layout.statics_with_dim(plate.name) if param in below)
     params = (*child.structure.dynamic_params, *statics)
-    return plate, tuple(_lie(layout, param, plate, evaluation.inside) for param in params)
+    return plate, params, tuple(_lie(layout, param, plate, evaluation.inside) for param in params)
 
 
 def _lie(layout: PlateLayout, param: Param, plate: Plate, inside: tuple[str, ...]) -> _Lie:
@@ -152,13 +155,15 @@ def _along(lie: _Lie, value: Tensor, plate: Plate) -> tuple[Tensor, int | None]:
     """
     if lie.index is None:
         return value, None
-    batch_dims = value.ndim - lie.own
-    dim = max(0, batch_dims - lie.ahead) + lie.index
+    shape = value.shape
+    batch_dims = len(shape) - lie.own
+    in_front = batch_dims - lie.ahead
+    dim = lie.index + in_front if in_front > 0 else lie.index
     if dim >= batch_dims:
         if lie.repeated:
-            return value.expand(cast("int", plate.size), *value.shape), 0
+            return value.expand(cast("int", plate.size), *shape), 0
         return value, None
-    if value.shape[dim] == 1 and plate.size not in (None, 1):
+    if shape[dim] == 1 and plate.size not in (None, 1):
         return value.squeeze(dim), None
     return value, dim
 
@@ -205,17 +210,17 @@ def map_members(
     randomness: str = "error",
 ) -> Any:
     """Call a function for every member of a plate, each in an evaluation that sees this member's values."""
-    params = list(members.values)
-    inside = (*evaluation.inside, members.plate.name)
+    params = members.params
+    standpoint = evaluation.standpoint.enter(child)
 
     def one_member(own_args: tuple[Any, ...], values: list[Tensor]) -> Any:
         given = dict(zip(params, values, strict=True))
-        with Evaluation(child, given, outer=evaluation, inside=inside, layout=evaluation.layout):
+        with Evaluation(standpoint, given, outer=evaluation):
             return function(*own_args)
 
-    in_dims = (arg_dims, [members.dims[param] for param in params])
+    in_dims = (arg_dims, members.dims)
     mapped = over_members(one_member, in_dims=in_dims, chunk_size=chunk_size, randomness=randomness)
-    return mapped(args, [members.values[param] for param in params])
+    return mapped(args, members.values)
 
 
 def check_entry(module: Node, around: Evaluation, inside: tuple[str, ...]) -> None:
@@ -278,8 +283,8 @@ def value_over_members(evaluation: Evaluation, param: Param, mapped: list[str] |
         mapped.append(ahead[0])
         inner_value = map_members(evaluation, child, members, lambda: value_over_members(_current(), param, mapped))
         return cast("Tensor", inner_value)
-    inside = (*evaluation.inside, ahead[0])
-    with Evaluation(child, members.values, outer=evaluation, inside=inside, layout=evaluation.layout) as inner:
+    given = dict(zip(members.params, members.values, strict=True))
+    with Evaluation(evaluation.standpoint.enter(child), given, outer=evaluation) as inner:
         return value_over_members(inner, param, mapped)
 
 

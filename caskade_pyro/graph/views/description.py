@@ -12,18 +12,19 @@ __all__ = ["ModelDescription", "PlateDescription", "SiteDescription"]
 
 @dataclass(frozen=True)
 class SiteDescription:
-    """One random quantity of a model.
+    """One quantity of a model: random, or computed from others.
 
     Attributes:
         name: The name of its site.
-        distribution: The distribution, written out with the names of its parents.
+        distribution: The distribution, written out with the names of its parents; of a deterministic quantity, how it is
+            computed, or nothing where nobody can say.
         shape: The shape of one value.
         plates: The plates that it lies in, outermost first.
-        parents: The sites that its distribution depends on.
+        parents: The sites that it depends on directly: its distribution does, or its value.
         support: Where its values lie.
         observed: Whether data are given.
         likelihood: Whether it comes from the forward method rather than from a prior.
-        deterministic: Whether it is no random quantity but computed from others.
+        deterministic: Whether it is computed from its parents, as a pointer is, and not drawn.
         units: Of its values.
         note: What else a person should know.
     """
@@ -43,10 +44,10 @@ class SiteDescription:
 
 @dataclass(frozen=True)
 class PlateDescription:
-    """A plate of a model, one of the graph or of the data."""
+    """A plate of a model: one of the graph, of the data, or of the simulator's own, whose size may vary."""
 
     name: str
-    size: int
+    size: int | None
 
 
 @dataclass(frozen=True)

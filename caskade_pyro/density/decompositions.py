@@ -1,0 +1,111 @@
+"""Small matrix operations written out in arithmetic, so that they become kernels instead of calls of a library.
+
+Hierarchical models meet matrices of a few rows: covariances of a member's params, their Cholesky factors. A library call costs
+more than their arithmetic, and breaks the list of kernels that a compiled density is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["SMALL", "small_decompositions"]
+
+aten = torch.ops.aten
+
+SMALL = 8
+"""The largest matrix, or length of a running sum, that is written out."""
+
+PRODUCTS = 100_000
+"""The most multiplications of a product of matrices that are summed in a loop; from there on libraries are faster."""
+
+
+def small_decompositions() -> dict[Any, Callable[..., Any]]:
+    """By operation, what it is in arithmetic; `NotImplemented` for what is not small."""
+    return {
+        aten.linalg_solve_triangular.default: _solve_triangular,
+        aten.linalg_cholesky_ex.default: _cholesky,
+        aten.mm.default: _matmul,
+        aten.bmm.default: _matmul,
+        aten.mv.default: _matrix_vector,
+        aten.dot.default: _dot,
+        aten.cumsum.default: _cumsum,
+        aten.cumprod.default: _cumprod,
+    }
+
+
+def _solve_triangular(a: Tensor, b: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False) -> Any:
+    """Substitution, row after row."""
+    if a.shape[-1] > SMALL:
+        return NotImplemented
+    if not left:
+        return _solve_triangular(a.mT, b.mT, upper=not upper, unitriangular=unitriangular).mT
+    size = a.shape[-1]
+    rows: dict[int, Tensor] = {}
+    for row in reversed(range(size)) if upper else range(size):
+        rest = b[..., row, :]
+        for column, solved in rows.items():
+            rest = rest - a[..., row, column, None] * solved
+        rows[row] = rest if unitriangular else rest / a[..., row, row, None]
+    return torch.stack([rows[row] for row in range(size)], dim=-2)
+
+
+def _cholesky(a: Tensor, *, upper: bool = False, check_errors: bool = False) -> Any:
+    """The factor, column after column; what is not positive definite gives NaN."""
+    if a.shape[-1] > SMALL or check_errors:
+        return NotImplemented
+    size = a.shape[-1]
+    zero = torch.zeros_like(a[..., 0, 0])
+    factor: list[list[Tensor]] = [[zero] * size for _ in range(size)]
+    for column in range(size):
+        for row in range(column, size):
+            rest = a[..., row, column]
+            for before in range(column):
+                rest = rest - factor[row][before] * factor[column][before]
+            factor[row][column] = rest.sqrt() if row == column else rest / factor[column][column]
+    found = torch.stack([torch.stack(row, dim=-1) for row in factor], dim=-2)
+    info = torch.zeros(a.shape[:-2], dtype=torch.int32, device=a.device)
+    return (found.mT if upper else found), info
+
+
+def _matmul(a: Tensor, b: Tensor) -> Any:
+    if a.shape[-1] <= SMALL:
+        return _added([a[..., :, index, None] * b[..., index, None, :] for index in range(a.shape[-1])])
+    if a.numel() * b.shape[-1] > PRODUCTS:
+        return NotImplemented
+    return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
+
+
+def _matrix_vector(a: Tensor, b: Tensor) -> Any:
+    return (a * b).sum(-1)
+
+
+def _dot(a: Tensor, b: Tensor) -> Any:
+    return (a * b).sum()
+
+
+def _cumsum(a: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Any:
+    return _running(a, dim, dtype, torch.add)
+
+
+def _cumprod(a: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Any:
+    return _running(a, dim, dtype, torch.mul)
+
+
+def _running(a: Tensor, dim: int, dtype: torch.dtype | None, combine: Callable[[Tensor, Tensor], Tensor]) -> Any:
+    if a.ndim == 0 or not 0 < a.shape[dim] <= SMALL:
+        return NotImplemented
+    found: list[Tensor] = []
+    for part in a.to(dtype or a.dtype).unbind(dim):
+        found.append(combine(found[-1], part) if found else part)
+    return torch.stack(found, dim=dim)
+
+
+def _added(terms: list[Tensor]) -> Tensor:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total

@@ -1,0 +1,283 @@
+"""The log density of a bound model over one flat, unconstrained vector, in the fastest form that can be had."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..bridge import BoundModel
+from ..bridge.reparametrise import NonCentered
+from ..errors import CompilationError, SamplingError
+from .constrain import to_user_params
+from .flat import Slot, make_flat
+from .lowering import NotFlatError, Wrapped
+from .native import Native, load_native
+from .program import Program, trace_program
+from .starts import find_start
+from .unconstrain import to_sampled_values
+
+__all__ = ["LogDensity"]
+
+ValueAndGradient = tuple[Tensor, Tensor]
+
+BESIDE = (0.0, 0.1, -0.2)
+"""Where, beside the starting point, the forms of a density are compared."""
+
+
+class LogDensity:
+    """The log density of a bound model, with its gradient, over a flat vector of unconstrained params.
+
+    It is that of the Pyro model itself, with the Jacobians of the transforms, run once and written down as a graph of tensor
+    operations; `compile` makes machine code of the graph. Each form is compared with the model at and beside a starting
+    point, and a form that cannot be had is replaced by the next slower one.
+
+    Values of static params, the data and the links are those at the time of construction.
+
+    Args:
+        bound: The model with its data.
+        noncentered: Which sites are offsets from their population: ``"auto"``, True, False or names.
+
+    Raises:
+        SamplingError: The model has no continuous latent site, or no point of finite density was found.
+
+    Example:
+        >>> import caskade_pyro as ck, pyro.distributions as dist, torch
+        >>> class Mean(ck.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.mu = ck.Param("mu", prior=dist.Normal(0.0, 1.0))
+        ...         self.sigma = ck.Param("sigma", prior=dist.HalfNormal(1.0))
+        ...
+        ...     @ck.forward
+        ...     def data(self, mu, sigma):
+        ...         return dist.Normal(mu, sigma)
+        >>> density = ck.LogDensity(ck.PyroModel(Mean().data).bind(obs=torch.tensor([0.9, 1.1])))
+        >>> density.names, density.dim
+        (('mu', 'sigma'), 2)
+        >>> value, gradient = density.value_and_grad(torch.zeros(2))
+        >>> round(value.item(), 3), gradient
+        (-4.493, tensor([2.0000, 0.0200]))
+        >>> density.constrain(torch.zeros(2))
+        {'mu': tensor(0.), 'sigma': tensor(1.)}
+    """
+
+    def __init__(self, bound: BoundModel, noncentered: NonCentered = "auto") -> None:
+        self.bound, self.noncentered = bound, noncentered
+        self._flat = make_flat(bound.noncentered(noncentered))
+        if self._flat.dim == 0:
+            raise SamplingError(f"{bound!r} has no continuous param to sample.")
+        self._program: Program | None = None
+        self._compiled: Native | Wrapped | None = None
+        self._eager_because: str | None = None
+        self._start = find_start(self._flat, self._eager, seed=0)
+        try:
+            program = trace_program(self._flat.log_density, self._start)
+        except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+            # make_fx raises these where the model branches on a value, or holds what has no tensor operations.
+            self._eager_because = f"it cannot be traced: {_first_line(error)}"
+        else:
+            self._eager_because = self._disagreement(program.run)
+            self._program = None if self._eager_because else program
+
+    @property
+    def dim(self) -> int:
+        """The length of the vector."""
+        return self._flat.dim
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the vector."""
+        return self._start.dtype
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The sampled sites, in the order of the vector; non-centred ones are ``{site}_decentered``."""
+        return tuple(self._flat.slots)
+
+    @property
+    def slices(self) -> Mapping[str, Slot]:
+        """By sampled site, its slice of the vector and its unconstrained shape."""
+        return MappingProxyType(dict(self._flat.slots))
+
+    @property
+    def form(self) -> str:
+        """What runs: ``"compiled"``, ``"traced"`` or ``"eager"``."""
+        if self._compiled is not None:
+            return "compiled"
+        return "eager" if self._program is None else "traced"
+
+    @property
+    def eager_because(self) -> str | None:
+        """Why a faster form was not to be had, in one line; None if none was missed."""
+        return self._eager_because
+
+    def initial(self, seed: int = 0, values: Mapping[str, Tensor] | None = None) -> Tensor:
+        """A starting point of finite density, of shape ``(dim,)``.
+
+        Args:
+            seed: The same seed gives the same point.
+            values: Values of sampled sites to start at, those that are known; the others start near their priors' medians.
+
+        Raises:
+            SamplingError: No finite point was found.
+        """
+        return find_start(self._flat, self._one, seed, values)
+
+    def value(self, z: Tensor) -> Tensor:
+        """The log density at a vector ``(dim,)``, or at each of ``(n, dim)``."""
+        return self.value_and_grad(z)[0]
+
+    def value_and_grad(self, z: Tensor) -> ValueAndGradient:
+        """The log density and its gradient at a vector ``(dim,)``, or at each of ``(n, dim)``."""
+        if z.shape[-1:] != (self.dim,) or z.ndim > 2:
+            raise SamplingError(f"Expected a vector of shape ({self.dim},) or (n, {self.dim}); got {tuple(z.shape)}.")
+        if z.ndim == 1:
+            return self._one(z)
+        values, gradients = zip(*(self._one(row) for row in z), strict=True)
+        return torch.stack(values), torch.stack(gradients)
+
+    def constrain(self, z: Tensor) -> dict[str, Tensor]:
+        """The params of each site, as the user has them.
+
+        Args:
+            z: ``(dim,)``, or ``(n, dim)``.
+
+        Returns:
+            By site, ``(*plates, *shape)``, with ``n`` in front where it is there.
+        """
+        rows = z if z.ndim == 2 else z[None]
+        params = to_user_params(self.bound, self.sampled(rows), self.noncentered)
+        return params if z.ndim == 2 else {name: value[0] for name, value in params.items()}
+
+    def sampled(self, z: Tensor) -> dict[str, Tensor]:
+        """The values of the sampled sites, offsets included, at each of the vectors ``(n, dim)``."""
+        return self._flat.sampled(z)
+
+    def from_sampled(self, values: Mapping[str, Tensor]) -> Tensor:
+        """The vectors ``(n, dim)`` at which the sampled sites have these values, ``n`` of each."""
+        return self._flat.from_sampled(values)
+
+    def sampled_values(self, values: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Values of the user's params as values of the sites that are sampled, as far as they are given."""
+        return to_sampled_values(self.bound, values, self.noncentered)
+
+    def unconstrain(self, values: Mapping[str, Any]) -> Tensor:
+        """The vector ``(dim,)`` that gives the params these values.
+
+        Args:
+            values: By site of the model, ``(*plates, *shape)``.
+
+        Raises:
+            SamplingError: A site is missing, or a value is outside of its support.
+        """
+        given = self.sampled_values(values)
+        missing = [name for name in self.names if name not in given]
+        if missing:
+            raise SamplingError(f"No values are given for {', '.join(missing)}; the sites are {', '.join(self.names)}.")
+        z = self._flat.at_values(given)
+        if not bool(torch.isfinite(z).all()):
+            bad = [name for name, slot in self._flat.slots.items() if not bool(torch.isfinite(slot.of(z)).all())]
+            raise SamplingError(
+                f"The values of {', '.join(bad)} lie outside of the support of their priors, or on its edge."
+            )
+        return z
+
+    def compile(self) -> LogDensity:
+        """Make machine code of the density, or take it from the cache of earlier runs.
+
+        Returns:
+            This density, compiled where that was possible; otherwise `eager_because` says why not.
+        """
+        if self._compiled is None and self._program is not None:
+            try:
+                compiled = _compile(self._program)
+            except CompilationError as error:
+                self._eager_because = f"it cannot be compiled: {error}"
+                return self
+            self._eager_because = self._disagreement(compiled.run)
+            self._compiled = None if self._eager_because else compiled
+        return self
+
+    @property
+    def native(self) -> Native | None:
+        """The compiled code, for samplers that call it without Python; None where there is none."""
+        return self._compiled if isinstance(self._compiled, Native) else None
+
+    def potential(self, params: Mapping[str, Tensor]) -> Tensor:
+        """Minus the log density of unconstrained values by sampled site, differentiable; for Pyro's samplers."""
+        z = torch.cat([params[name].reshape(-1) for name in self.names])
+        return -OfVector.apply(z, self)  # type: ignore[no-any-return,no-untyped-call]
+
+    def _one(self, z: Tensor) -> ValueAndGradient:
+        if self._compiled is not None:
+            return self._compiled.run(z)
+        if self._program is not None:
+            with torch.no_grad():
+                return self._program.run(z)
+        return self._eager(z)
+
+    def _eager(self, z: Tensor) -> ValueAndGradient:
+        leaf = z.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            value = self._flat.log_density(leaf)
+            (gradient,) = torch.autograd.grad(value, leaf)
+        return value.detach(), gradient
+
+    def _disagreement(self, form: Any) -> str | None:
+        """Why a form cannot be used: it differs from the model at the starting point or beside it."""
+        for shift in BESIDE:
+            z = self._start + shift
+            if not all(_close(a, b) for a, b in zip(form(z), self._eager(z), strict=True)):
+                return (
+                    "its traced form differs from the model's own density: does the simulator keep state, or draw "
+                    "random numbers?"
+                )
+        return None
+
+    def __reduce__(self) -> Any:
+        return _rebuild, (self.bound, self.noncentered, self.form == "compiled")
+
+    def __repr__(self) -> str:
+        return f"LogDensity({self.bound!r}, dim={self.dim}, {self.form})"
+
+
+class OfVector(torch.autograd.Function):
+    """Value and gradient come from one run; the backward pass only hands the gradient out."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, density: LogDensity) -> Tensor:
+        value, gradient = density.value_and_grad(z.detach())
+        ctx.save_for_backward(gradient)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> Any:
+        (gradient,) = ctx.saved_tensors
+        return gradient * outer[0], None
+
+
+def _compile(program: Program) -> Native | Wrapped:
+    try:
+        return load_native(program)
+    except NotFlatError:
+        return Wrapped(program)
+
+
+def _rebuild(bound: BoundModel, noncentered: NonCentered, compiled: bool) -> LogDensity:
+    density = LogDensity(bound, noncentered)
+    return density.compile() if compiled else density
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    """Equal up to rounding, where sums of many large terms may cancel."""
+    relative = 1e-3 if a.dtype == torch.float32 else 1e-8
+    largest = float(b[torch.isfinite(b)].abs().max()) if bool(torch.isfinite(b).any()) else 0.0
+    return torch.allclose(a, b, rtol=relative, atol=max(1e-1 * relative * largest, 1e-6), equal_nan=True)

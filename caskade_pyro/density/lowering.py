@@ -1,0 +1,201 @@
+"""From a traced density to C++: kernels by torch's Inductor, and the order in which to call them.
+
+Inductor fuses the operations of the graph into kernels, each a C function of pointers, and writes a Python wrapper that
+allocates buffers and calls them. That wrapper costs more than the arithmetic of a small model, so it is run once, with its
+kernels replaced by recorders, and what it did is written down: which kernel got which buffers. The result is plain data, to be
+compiled and kept. A wrapper that does anything else (a factorisation by LAPACK, say) cannot be written down.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+from ..errors import CompilationError
+from .decompositions import small_decompositions
+from .program import Program
+
+__all__ = ["Lowered", "NotFlatError", "Wrapped", "lower"]
+
+SETTINGS: dict[str, Any] = {
+    "cpp.threads": 1,  # a process for each chain: more threads would only get in each other's way
+    "compile_threads": 1,
+    "cpp_wrapper": False,
+    "freezing": False,
+    "max_autotune": False,
+    "fx_graph_cache": False,
+    "cpp_cache_precompile_headers": False,  # they take longer than the one kernel that is compiled with them
+}
+
+# What a wrapper that only allocates and calls kernels may name.
+HARMLESS = {"clear", "empty_strided_cpu", "assert_size_stride", "assert_alignment", "reinterpret_tensor", "torch"}
+
+
+class NotFlatError(CompilationError):
+    """The graph needs more than kernels on buffers."""
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A density as C++ kernels and the calls that run it.
+
+    Attributes:
+        sources: The C++ source of each kernel, a function named ``kernel``.
+        sizes: The size in bytes of every buffer; first the flat vector, then the constants, then those written.
+        calls: Of each call the kernel and, for each argument, the buffer and the offset in it in bytes.
+        gradient: Buffer and offset of the gradient.
+        value: Buffer and offset of the value.
+    """
+
+    sources: tuple[str, ...]
+    sizes: tuple[int, ...]
+    calls: tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
+    gradient: tuple[int, int]
+    value: tuple[int, int]
+
+
+def lower(program: Program) -> Lowered:
+    """Lower a program to kernels.
+
+    Raises:
+        NotFlatError: It needs more than that; the message says what.
+    """
+    tape = Tape()
+    with _recording(tape):
+        wrapper = _wrapper(program)
+    others = _other_names(wrapper)
+    if others:
+        raise NotFlatError(f"it calls {', '.join(sorted(others))}")
+    inputs = [tensor.detach().clone() for tensor in program.inputs]
+    tape.calls.clear()
+    gradient, value = wrapper(list(inputs))
+    buffers = Buffers(inputs)
+    calls = tuple((kernel, tuple(buffers.locate(tensor) for tensor in tensors)) for kernel, tensors in tape.calls)
+    where = buffers.locate(gradient), buffers.locate(value)
+    if not gradient.is_contiguous():
+        raise NotFlatError("its gradient is not contiguous")
+    return Lowered(tuple(tape.sources), tuple(buffers.sizes), calls, *where)
+
+
+class Wrapped:
+    """A program compiled by Inductor with its Python wrapper, for what is no plain list of kernels.
+
+    Inductor keeps the kernels in its own cache.
+
+    Raises:
+        CompilationError: Inductor cannot compile it.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.call, self.constants = _wrapper(program), program.constants
+
+    def run(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The value and the gradient at a vector."""
+        gradient, value = self.call([z, *self.constants])
+        return value, gradient
+
+
+@dataclass
+class Tape:
+    """The kernels that a wrapper declares, and its calls of them."""
+
+    sources: list[str] = field(default_factory=list)
+    calls: list[tuple[int, tuple[Tensor, ...]]] = field(default_factory=list)
+
+    def declare(self, source: str) -> Any:
+        """A stand-in for a kernel, which records that it was called."""
+        number = len(self.sources)
+        self.sources.append(source)
+
+        def record(*args: Any) -> None:
+            if not all(isinstance(one, Tensor) for one in args):
+                raise NotFlatError("a kernel takes more than tensors")
+            self.calls.append((number, args))
+
+        return record
+
+
+class Buffers:
+    """The memory that tensors lie in, numbered."""
+
+    def __init__(self, inputs: list[Tensor]) -> None:
+        self.numbers: dict[int, int] = {}
+        self.sizes: list[int] = []
+        self.kept: list[Tensor] = []  # memory in use is not given to another buffer
+        for tensor in inputs:
+            self.locate(tensor)
+
+    def locate(self, tensor: Tensor) -> tuple[int, int]:
+        """The number of a tensor's buffer and its offset there in bytes."""
+        storage = tensor.untyped_storage()
+        number = self.numbers.get(storage.data_ptr())
+        if number is None or storage.nbytes() == 0:  # the empty have no address of their own
+            number = self.numbers[storage.data_ptr()] = len(self.sizes)
+            self.sizes.append(storage.nbytes())
+            self.kept.append(tensor)
+        return number, int(tensor.storage_offset()) * tensor.element_size()
+
+
+@contextmanager
+def _recording(tape: Tape) -> Iterator[None]:
+    from torch._inductor.async_compile import AsyncCompile
+
+    def declare(_: Any, __: list[str], source_code: str) -> Any:
+        return tape.declare(source_code)
+
+    with mock.patch.object(AsyncCompile, "cpp_pybinding", declare):
+        yield
+
+
+def _wrapper(program: Program) -> Any:
+    """What Inductor makes of a program, as a callable of a list of inputs."""
+    from torch._guards import TracingContext, tracing
+    from torch._inductor import config
+    from torch._inductor.compile_fx import compile_fx_inner
+    from torch._inductor.decomposition import select_decomp_table
+    from torch._inductor.virtualized import V
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    fake = FakeTensorMode()
+    inputs = [fake.from_tensor(tensor) for tensor in program.inputs]
+    settings = dict(SETTINGS)
+    if torch.backends.cpu.get_cpu_capability() in {"AVX2", "AVX512"}:
+        settings["cpp.vec_isa_ok"] = True  # torch has looked; trying the compiler takes seconds
+
+    table = {**select_decomp_table(), **small_decompositions()}
+
+    def run(*args: Tensor) -> Any:
+        return torch.fx.Interpreter(program.graph).run(*args)
+
+    try:
+        with (
+            torch.no_grad(),
+            config.patch(settings),
+            V.set_fake_mode(fake),
+            tracing(TracingContext(fake)),
+            warnings.catch_warnings(action="ignore"),  # torch warns of what it does itself
+        ):
+            with fake:
+                decomposed = make_fx(run, decomposition_table=table)(*inputs)
+            compiled: Any = compile_fx_inner(decomposed, inputs)
+            return compiled.current_callable
+    except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError) as error:
+        # What Inductor raises where it cannot lower an operation, or where the C++ compiler fails.
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CompilationError(f"torch's compiler fails: {first}") from error
+
+
+def _other_names(wrapper: Any) -> set[str]:
+    code = getattr(wrapper, "__func__", wrapper).__code__
+    dtypes = {name for name in code.co_names if isinstance(getattr(torch, name, None), torch.dtype)}
+    kernels = {name for name in code.co_names if re.fullmatch(r"cpp_fused_\w+", name)}
+    return set(code.co_names) - HARMLESS - dtypes - kernels

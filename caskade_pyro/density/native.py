@@ -1,0 +1,260 @@
+"""Kernels as a shared library: compiled once, kept in a cache, and called without Python between them."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from platformdirs import user_cache_path
+from torch import Tensor
+
+from ..errors import CompilationError
+from .lowering import Lowered, lower
+from .program import Program
+
+__all__ = ["Native", "cache_folder", "load_native"]
+
+
+def cache_folder() -> Path:
+    """Where compiled densities are kept: ``$CASKADE_PYRO_CACHE``, or the user's folder for caches."""
+    given = os.environ.get("CASKADE_PYRO_CACHE")
+    return Path(given) if given else user_cache_path("caskade_pyro") / "densities"
+
+
+def load_native(program: Program) -> Native:
+    """The compiled form of a program, from the cache or made now.
+
+    Raises:
+        CompilationError: It cannot be compiled here; the message says why in one line.
+        NotFlatError: It needs more than kernels.
+    """
+    if program.point.device.type != "cpu":
+        raise CompilationError(f"the model's tensors are on {program.point.device}, and only the CPU's are compiled")
+    folder = cache_folder() / _key(program)
+    if not (folder / "plan.json").exists():
+        _make(program, folder)
+    plan = json.loads((folder / "plan.json").read_text())
+    return Native(folder / f"density{_suffix()}", plan, program)
+
+
+def _key(program: Program) -> str:
+    """The name of a program's folder: whatever changes the compiled code changes the name."""
+    things = (_own_code(), program.key(), torch.__version__, platform.machine(), _processor(), _compiler())
+    return hashlib.sha256(repr(things).encode()).hexdigest()[:32]
+
+
+@functools.cache
+def _own_code() -> str:
+    """What makes the compiled code: another version of it makes other code."""
+    here = Path(__file__).parent
+    sources = [(here / name).read_bytes() for name in ("decompositions.py", "lowering.py", "native.py")]
+    return hashlib.sha256(b"".join(sources)).hexdigest()
+
+
+@functools.cache
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        text = platform.processor()
+    flags = re.search(r"^(flags|Features)\s*:(.*)$", text, re.MULTILINE)
+    return f"{torch.backends.cpu.get_cpu_capability()} {flags.group(2) if flags else text}"
+
+
+@functools.cache
+def _compiler() -> str:
+    command = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    found = shutil.which(command)
+    if found is None:
+        return f"no {command}"
+    return subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout.partition("\n")[0]
+
+
+def _suffix() -> str:
+    return ".dll" if sys.platform == "win32" else ".so"
+
+
+def _make(program: Program, folder: Path) -> None:
+    """Lower, compile and put into the cache, all at once, so that no other process sees half of it."""
+    if _compiler().startswith("no "):
+        raise CompilationError(f"there is no C++ compiler ({_compiler().removeprefix('no ')}) on this machine")
+    lowered = lower(program)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="making-") as made:
+        source = Path(made) / "density.cpp"
+        source.write_text(_source(lowered, program))
+        _compile(source)
+        plan = {key: value for key, value in asdict(lowered).items() if key != "sources"}
+        (Path(made) / "plan.json").write_text(json.dumps(plan))
+        try:
+            Path(made).rename(folder)
+        except OSError:  # another process was first, and made the same
+            if not (folder / "plan.json").exists():
+                raise
+            return
+        Path(made).mkdir()  # for the context manager to remove
+
+
+def _compile(source: Path) -> None:
+    from torch._inductor.cpp_builder import CppBuilder, CppTorchOptions
+    from torch._inductor.cpu_vec_isa import pick_vec_isa
+    from torch._inductor.exc import CppCompileError
+
+    try:
+        with torch._inductor.config.patch({"cpp.vec_isa_ok": True}), warnings.catch_warnings(action="ignore"):
+            options = CppTorchOptions(vec_isa=pick_vec_isa(), warning_all=False)
+            CppBuilder(source.stem, [str(source)], options, str(source.parent)).build()
+    except (CppCompileError, OSError) as error:
+        lines = [line for line in str(error).splitlines() if "error" in line.lower()]
+        raise CompilationError(f"the C++ compiler failed: {lines[0] if lines else error}") from error
+
+
+def _source(lowered: Lowered, program: Program) -> str:
+    """One C++ file: the kernels, a function that calls them in order, and one as samplers want it."""
+    kernels = [
+        re.sub(r'extern\s+"C"\s+void\s+kernel\(', f"static void kernel_{number}(", source)
+        for number, source in enumerate(lowered.sources)
+    ]
+    calls = []
+    for kernel, arguments in lowered.calls:
+        types = _argument_types(lowered.sources[kernel])
+        if len(types) != len(arguments):
+            raise CompilationError("a kernel has not the arguments that it was called with")
+        pointers = [
+            f"({kind})(b[{buffer}] + {offset})" for kind, (buffer, offset) in zip(types, arguments, strict=True)
+        ]
+        calls.append(f"        kernel_{kernel}({', '.join(pointers)});")
+    scalar = {torch.float32: "float", torch.float64: "double"}[program.point.dtype]
+    return "\n".join(kernels) + TEMPLATE.format(
+        calls="\n".join(calls),
+        scalar=scalar,
+        dim=program.point.numel(),
+        gradient=f"b[{lowered.gradient[0]}] + {lowered.gradient[1]}",
+        value=f"b[{lowered.value[0]}] + {lowered.value[1]}",
+    )
+
+
+def _argument_types(source: str) -> list[str]:
+    signature = re.search(r"void\s+kernel\(([^)]*)\)", source)
+    arguments = signature.group(1).split(",") if signature else []
+    return [re.sub(r"\s*\w+\s*$", "", argument).strip() for argument in arguments]
+
+
+TEMPLATE = """
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+// Whether a kernel threw, as it does for an index out of bounds.
+extern "C" {{ int64_t density_failed = 0; }}
+
+extern "C" int64_t density_run(char* const* b) {{
+    try {{
+{calls}
+    }} catch (...) {{
+        density_failed = 1;
+        return -1;
+    }}
+    return 0;
+}}
+
+// What nutpie calls: 0 for a finite density, above 0 where a trajectory diverges, below 0 for a wrong call.
+extern "C" int64_t density_logp(uint64_t dim, const double* x, double* gradient, double* value, void* buffers) {{
+    if (dim != {dim}) return -2;
+    char* const* b = (char* const*)buffers;
+    {scalar}* z = ({scalar}*)b[0];
+    for (int64_t i = 0; i < {dim}; i++) z[i] = ({scalar})x[i];
+    if (density_run(b) != 0) return 4;
+    const {scalar}* g = (const {scalar}*)({gradient});
+    const {scalar} v = *(const {scalar}*)({value});
+    bool finite = std::isfinite(v);
+    for (int64_t i = 0; i < {dim}; i++) {{
+        gradient[i] = g[i];
+        finite = finite && std::isfinite(g[i]);
+    }}
+    *value = v;
+    return finite ? 0 : 3;
+}}
+
+extern "C" int64_t density_copy(uint64_t dim, uint64_t expanded, const double* x, double* out, void* buffers) {{
+    if (dim != {dim} || expanded != {dim}) return -2;
+    std::memcpy(out, x, dim * sizeof(double));
+    return 0;
+}}
+"""
+
+
+class Native:
+    """A density in a shared library, with its buffers.
+
+    Not for several threads at once: they would write into the same buffers.
+
+    Args:
+        library: The file.
+        plan: Sizes of buffers and where the results are.
+        program: What was compiled; its constants are read from now on.
+    """
+
+    def __init__(self, library: Path, plan: dict[str, Any], program: Program) -> None:
+        try:
+            self.library = ctypes.CDLL(str(library))
+        except OSError as error:
+            raise CompilationError(f"the compiled density cannot be loaded: {error}") from error
+        inputs = [tensor.detach().clone(memory_format=torch.contiguous_format) for tensor in program.inputs]
+        written = [torch.zeros(size, dtype=torch.uint8) for size in plan["sizes"][len(inputs) :]]
+        self.buffers = [*inputs, *written]
+        self.pointers = (ctypes.c_void_p * len(self.buffers))(*(buffer.data_ptr() for buffer in self.buffers))
+        self.z = inputs[0]
+        self.gradient = self._result(plan["gradient"], self.z.shape)
+        self.value = self._result(plan["value"], torch.Size(()))
+        self._run = self.library.density_run
+        self._run.restype = ctypes.c_int64
+        self._failed = ctypes.c_int64.in_dll(self.library, "density_failed")
+
+    def _result(self, place: list[int], shape: torch.Size) -> Tensor:
+        buffer, offset = place
+        raw = self.buffers[buffer].reshape(-1).view(torch.uint8)
+        size = max(shape.numel(), 1) * self.z.element_size()
+        return raw[offset : offset + size].view(self.z.dtype).reshape(shape)
+
+    def run(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The value and the gradient at a vector."""
+        self.z.copy_(z)
+        if self._run(self.pointers) != 0:
+            self._failed.value = 0
+            raise IndexError("An index in the simulator is out of bounds.")
+        return self.value.clone(), self.gradient.clone()
+
+    @property
+    def failed(self) -> bool:
+        """Whether a call by a sampler has failed."""
+        return bool(self._failed.value)
+
+    @property
+    def address(self) -> int:
+        """The address of the function as samplers want it: ``(dim, x, gradient, value, buffers)``."""
+        return ctypes.cast(self.library.density_logp, ctypes.c_void_p).value or 0
+
+    @property
+    def copy_address(self) -> int:
+        """The address of a function that copies a vector: ``(dim, dim, x, out, buffers)``."""
+        return ctypes.cast(self.library.density_copy, ctypes.c_void_p).value or 0
+
+    @property
+    def buffers_address(self) -> int:
+        """The address of the buffers, the last argument of the functions."""
+        return ctypes.addressof(self.pointers)

@@ -1,0 +1,75 @@
+"""Starting points: where a sampler or a check of the density may begin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.infer.autoguide.initialization import (
+    InitMessenger,
+    init_to_feasible,
+    init_to_median,
+    init_to_uniform,
+    init_to_value,
+)
+from torch import Tensor
+
+from ..errors import SamplingError
+from ..graph.plates.distributions import without_validation
+from .flat import Flat
+
+__all__ = ["find_start"]
+
+TRIES = 100
+
+ValueAndGradient = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def find_start(
+    flat: Flat, value_and_grad: ValueAndGradient, seed: int, values: Mapping[str, Tensor] | None = None
+) -> Tensor:
+    """A point where the density and its gradient are finite.
+
+    Tried in turn: the given values, medians of draws from the priors, random points near zero, and zero itself; medians of
+    draws from priors that are hardly proper may overflow.
+
+    Args:
+        flat: The model.
+        value_and_grad: Its density.
+        seed: The same seed gives the same point.
+        values: Values of sampled sites to start at, as far as they are known.
+
+    Raises:
+        SamplingError: There is none.
+    """
+    strategies: list[Callable[..., Any]] = [init_to_median(num_samples=10), init_to_uniform(), init_to_feasible()]
+    if values is not None:
+        strategies.insert(0, init_to_value(values=dict(values), fallback=strategies[0]))
+    devices = {node.device for node in (values or {}).values() if node.is_cuda}
+    with torch.random.fork_rng(devices=sorted(devices, key=str)):
+        torch.manual_seed(seed)
+        for tries, strategy in _rounds(strategies, values is not None):
+            for _ in range(tries):
+                z = _vector(flat, strategy)
+                value, gradient = value_and_grad(z)
+                if bool(torch.isfinite(value)) and bool(torch.isfinite(gradient).all()):
+                    return z
+    raise SamplingError(
+        "No starting point has a finite log density: the data are impossible under the params that the priors allow, or "
+        "the simulator returns NaN. Look at ck.prior_predictive(bound)."
+    )
+
+
+def _rounds(strategies: Sequence[Any], given: bool) -> list[tuple[int, Any]]:
+    """How often to try each way; what involves no chance once."""
+    return [(1 if strategy is strategies[-1] or (given and strategy is strategies[0]) else TRIES, strategy)
+            for strategy in strategies]  # fmt: skip
+
+
+def _vector(flat: Flat, strategy: Any) -> Tensor:
+    with pyro.validation_enabled(False), without_validation(), torch.no_grad(), poutine.block():
+        trace = poutine.trace(InitMessenger(strategy)(flat.model)).get_trace()
+        return flat.vector(trace)

@@ -1,0 +1,59 @@
+"""Values of the user's params as values of the sites that are sampled: the way back of `constrain`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from ..bridge import BoundModel
+from ..bridge.circular import CircularReparam
+from ..bridge.reparametrise import NonCentered
+from ..errors import SamplingError
+
+__all__ = ["to_sampled_values"]
+
+
+def to_sampled_values(bound: BoundModel, values: Mapping[str, Any], noncentered: NonCentered) -> dict[str, Tensor]:
+    """The values of the sampled sites at which the params have these values, in Pyro's batch dims.
+
+    Args:
+        bound: The model.
+        values: By site, ``(*plates, *shape)``; sites may be missing if nothing that is given depends on them.
+        noncentered: Which sites are sampled as offsets.
+
+    Raises:
+        SamplingError: There is no such site, or a value has another shape.
+    """
+    sites = {site.name: site for site in bound.plan.sites}
+    unknown = [name for name in values if name not in sites]
+    if unknown:
+        raise SamplingError(f"There is no site {', '.join(unknown)}; the sites are {', '.join(sites)}.")
+    given = {name: _in_batch_dims(sites[name], value) for name, value in values.items()}
+    decisions = bound.decisions(noncentered)
+    for name, one in decisions.items():
+        if one.circle is not None and name in given:
+            given[one.sampled_as] = CircularReparam(*one.circle).on_ring(given.pop(name))
+    offsets = [name for name, one in decisions.items() if one.noncentered and name in given]
+    if offsets:
+        with torch.no_grad(), pyro.validation_enabled(False):
+            trace = poutine.trace(poutine.condition(bound.latents, data=given)).get_trace()
+        for name in offsets:
+            base: Any = trace.nodes[name]["fn"]
+            while hasattr(base, "base_dist"):
+                base = base.base_dist
+            given[f"{name}_decentered"] = (given.pop(name) - base.loc) / base.scale
+    return given
+
+
+def _in_batch_dims(site: Any, value: Any) -> Tensor:
+    tensor = torch.as_tensor(value, dtype=torch.get_default_dtype())
+    if tuple(tensor.shape) != tuple(site.draw_shape):
+        raise SamplingError(
+            f"Expected a value of shape {tuple(site.draw_shape)} for {site.name}; got {tuple(tensor.shape)}."
+        )
+    return tensor.reshape(site.plates.batch_shape + site.source.placement.shape)

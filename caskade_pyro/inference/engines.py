@@ -1,0 +1,45 @@
+"""Which sampler runs, and on which form of the density."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from warnings import warn
+
+from ..density import LogDensity
+from ..errors import MissingDependencyError, PerformanceWarning, SamplingError
+
+__all__ = ["ENGINES", "choose_engine"]
+
+ENGINES = ("auto", "compiled", "pyro")
+
+
+def choose_engine(engine: str, density: LogDensity, stacklevel: int) -> str:
+    """Compile the density as far as it can be, and say who samples it: ``"nutpie"`` or ``"pyro"``.
+
+    Args:
+        engine: ``"auto"``: the fastest that can be had, with a warning where that is not the compiled one. ``"compiled"``:
+            that or an error. ``"pyro"``: Pyro's own NUTS, on the traced density.
+        density: The density.
+        stacklevel: Where to say that the warning comes from.
+
+    Raises:
+        SamplingError: There is no such engine, or the density cannot be compiled but has to be.
+        MissingDependencyError: nutpie is not installed but has to be.
+    """
+    if engine not in ENGINES:
+        raise SamplingError(f"There is no engine {engine!r}; choose {', '.join(map(repr, ENGINES))}.")
+    if engine == "pyro":
+        return "pyro"
+    density.compile()
+    if density.eager_because is not None:
+        message = f"The density runs {density.form} instead of compiled, because {density.eager_because}"
+        if engine == "compiled":
+            raise SamplingError(f"{message}.")
+        warn(PerformanceWarning(f"{message}. Draws are the same, but slower."), stacklevel=stacklevel + 1)
+    if find_spec("nutpie") is None:
+        message = "The sampler nutpie is not installed (pip install nutpie)"
+        if engine == "compiled":
+            raise MissingDependencyError(f"{message}.")
+        warn(PerformanceWarning(f"{message}: Pyro's NUTS runs instead, which is slower."), stacklevel=stacklevel + 1)
+        return "pyro"
+    return "nutpie"
