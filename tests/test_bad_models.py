@@ -88,7 +88,7 @@ def test_arguments_that_a_distribution_does_not_have(unchanged, args, kwargs, me
 def test_truncation_to_nothing(unchanged, high):
     """Bounds in the wrong order are refused, where the distribution is made and in a prior."""
     with pytest.raises(ck.PriorError, match=rf"low must be below high everywhere, got low=2\.0, high={high}"):
-        ck.TruncatedNormal(0.0, 1.0, low=2.0, high=high)
+        ck.TruncatedNormal(0.0, 1.0, low=2.0, high=high, validate_args=True)
     wrong = unchanged(survey())
     wrong.galaxies.log_I0.prior = ck.prior(ck.TruncatedNormal, wrong.mean, 1.0, low=2.0, high=high)
     with pytest.raises(ck.PriorError, match=r"galaxies\.log_I0 cannot be built: TruncatedNormal: low must be below"):

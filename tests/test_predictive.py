@@ -26,10 +26,9 @@ def check_dims(bound, group, draws):
     plan = bound.plan
     own = {one.name: (one.plate_names, one.shape) for one in (*plan.in_plates, *plan.latent_inner)}
     own |= {one.name: (one.dims, one.event_shape) for one in plan.observations.values()}
-    sizes = {
-        **plan.sizes,
-        **{name: size for one in plan.inner for name, size in zip(one.plates.names, one.plates.sizes, strict=True)},
-    }
+    sizes = dict(plan.sizes)
+    for one in plan.inner:
+        sizes.update(zip(one.plates.names, one.plates.sizes, strict=True))
     for name, variable in group.data_vars.items():
         plates, shape = own[name]
         assert variable.dims[: 2 + len(plates)] == ("chain", "draw", *plates), name

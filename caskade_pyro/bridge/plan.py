@@ -193,7 +193,7 @@ class Plan:
         return replace(self, layout=replace(self.layout, picks=picks))
 
     @property
-    def latents(self) -> tuple[Quantity, ...]:
+    def latents(self) -> tuple[Site | InnerSite, ...]:
         """All that is unknown: the sites of params, and those that the simulator samples itself."""
         return (*self.sites, *self.latent_inner)
 

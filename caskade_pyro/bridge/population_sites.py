@@ -161,9 +161,8 @@ class _Population:
         distribution = site_distribution(site, prior, fit, plates, self._argument)
         if not am_i_wrapped():  # no algorithm of Pyro looks; so this can be compiled
             with functional_draws():
-                drawn: Tensor = distribution.expand(
-                    torch.broadcast_shapes(distribution.batch_shape, plates.batch_shape)
-                ).sample()
+                batch = torch.broadcast_shapes(distribution.batch_shape, plates.batch_shape)
+                drawn: Tensor = distribution.expand(batch).sample()
             return drawn
         with ExitStack() as stack:
             for name, size in zip(plates.names, plates.sizes, strict=True):
