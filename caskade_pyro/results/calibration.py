@@ -123,7 +123,7 @@ class Calibration:
             curve.plot(self.points, self._differences(ranks).T, color="#0072B2", linewidth=0.9, alpha=0.8)
             histogram.set_ylabel(str(name))
         axes[0, 0].set_title("ranks")
-        axes[0, 1].set_title("distribution of ranks minus the uniform one")
+        axes[0, 1].set_title("ECDF of ranks minus uniform")
         axes[-1, 0].set_xlabel(f"rank among {self.draws} draws")
         axes[-1, 1].set_xlabel("share of ranks")
         return figure
