@@ -3,6 +3,8 @@
 import copy
 import pickle
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
@@ -161,3 +163,57 @@ def summed_density(model, values, depth):
     """The log density of a model at values of its other sites, with the discrete ones summed out."""
     given = poutine.condition(model, data=values)
     return -torch.tensor(TraceEnum_ELBO(max_plate_nesting=depth).loss(given, lambda: None))
+
+
+@doubles
+def test_editing_a_module_of_caskade_edits_the_model():
+    """The plan of a model of the other package is kept between runs, and is another one after an edit."""
+    pair = PAIRS["module_of_caskade"]()
+    bound = pair.bound
+    plan = bound.plan
+    assert bound.plan is plan
+    values = latents(trace(pair.by_hand))
+    free = trace(bound, values).log_prob_sum()
+    line = bound.model.module.line
+    line.slope.valid = (-4.0, 4.0)
+    uniform = 3 * torch.tensor(2.0).log()
+    close(trace(bound, values).log_prob_sum(), free - uniform)
+    line.slope.prior = dist.Uniform(-3.0, 3.0)
+    close(trace(bound, values).log_prob_sum(), free - 3 * torch.tensor(1.5).log())
+    bound.model.module.noise.to_static(0.5)
+    assert [site.name for site in bound.plan.sites if site.name == "noise"] == []
+
+
+class NestedSites(ck.Module):
+    """A simulator with two plates of its own, the inner one two dims away."""
+
+    def __init__(self):
+        super().__init__()
+        self.level = ck.Param("level", prior=dist.Normal(0.0, 1.0))
+
+    @ck.forward
+    def observed(self, level):
+        with pyro.plate("rows", 3, dim=-3), pyro.plate("columns", 2, dim=-1):
+            shift = pyro.sample("shift", dist.Normal(level, 1.0))
+        return dist.Normal(shift[:, 0], 0.5)
+
+
+@doubles
+@pytest.mark.filterwarnings("ignore::caskade_pyro.ConvergenceWarning")
+def test_plates_of_the_simulator_keep_their_order():
+    """Sites in two plates of the simulator have these as dims, outermost first, in draws, predictions and densities."""
+    bound = ck.PyroModel(NestedSites().observed, dims={"obs": ("a", "b")}).bind(obs=torch.zeros(3, 2))
+    assert bound.plan.latent_inner[0].draw_shape == (3, 2)
+    drawn = ck.prior_predictive(bound, draws=4, seed=1, progress=False)
+    assert drawn.prior["shift"].dims == ("chain", "draw", "rows", "columns")
+    posterior = ck.sample(bound, draws=4, tune=4, chains=1, seed=1, cores=1, progress=False)
+    assert posterior.posterior["shift"].dims == ("chain", "draw", "rows", "columns")
+    shift, level = (torch.as_tensor(posterior.posterior[name].values[0]) for name in ("shift", "level"))
+    expected = dist.Normal(0.0, 1.0).log_prob(level)
+    expected = expected + dist.Normal(level[:, None, None], 1.0).log_prob(shift).sum((1, 2))
+    expected = expected + dist.Normal(shift, 0.5).log_prob(torch.zeros(())).sum((1, 2))
+    close(bound.log_density({"shift": shift, "level": level}), expected)
+    summed = ck.log_likelihood(bound, posterior, progress=False).log_likelihood["obs"].sum(("a", "b")).values[0]
+    close(torch.as_tensor(summed), dist.Normal(shift, 0.5).log_prob(torch.zeros(())).sum((1, 2)))
+    found = ck.predict(bound, posterior, seed=1, progress=False).posterior_predictive
+    assert found["obs"].dims == ("chain", "draw", "a", "b")

@@ -138,6 +138,6 @@ def traces(
 
 def _by_draw(term: Tensor, draws: int, depth: int) -> Tensor:
     """The sum of a term for each draw; one without a dim of draws belongs to a single one, or is the same for all."""
-    if term.ndim <= depth:
+    if draws == 1 or term.ndim <= depth:  # a single draw may have plates of the simulator's own further left
         return term.sum().expand(draws)
     return term.reshape(term.shape[0], -1).sum(-1).expand(draws)

@@ -3,11 +3,11 @@
 Each entry of `PAIRS` is a function that returns both, with the same data and site names.
 """
 
-from . import crossed, datasets, hierarchies, likelihoods, populations, priors, shared, simulators
+from . import circles, crossed, datasets, hierarchies, likelihoods, populations, priors, shared, simulators
 from .pair import Pair
 
 __all__ = ["PAIRS", "Pair"]
 
-_TOPICS = (hierarchies, shared, crossed, priors, likelihoods, datasets, simulators, populations)
+_TOPICS = (hierarchies, shared, crossed, priors, circles, likelihoods, datasets, simulators, populations)
 
 PAIRS = {name: pair for topic in _TOPICS for name, pair in topic.PAIRS.items()}

@@ -1,0 +1,115 @@
+"""Data and draws that do not fit a model, and algorithms that cannot take it: errors that say why, graphs unchanged."""
+
+import math
+
+import arviz as az
+import pyro.distributions as dist
+import pytest
+import torch
+from bridged import axes
+from test_bad_models import bind, survey
+
+import caskade_pyro as ck
+
+# Data
+
+
+class Composition(ck.Module):
+    def __init__(self):
+        super().__init__()
+        self.shares = ck.Param("shares", shape=(3,), prior=dist.Gamma(2.0, 1.0))
+
+    @ck.forward
+    def observed(self, shares):
+        return dist.Dirichlet(shares)
+
+
+def test_holes_in_what_has_no_marginal_density(unchanged):
+    """Single missing components of a distribution without known marginals are refused, whole observations are not."""
+    composition = unchanged(Composition())
+    observed = torch.full((4, 3), 1 / 3)
+    observed[0] = math.nan
+    ck.PyroModel(composition.observed).bind(obs=observed)
+    observed[1, 2] = math.nan
+    with pytest.raises(ck.ObservationError, match=r"A Dirichlet of event shape \(3,\) has no density.*all components"):
+        ck.PyroModel(composition.observed).bind(obs=observed)
+
+
+@pytest.mark.parametrize("observed", ["loud", {"obs": object()}, {"obs": [[1.0], [1.0, 2.0]]}])
+def test_data_that_are_no_numbers(unchanged, observed):
+    """Text, objects and ragged lists are no data."""
+    with pytest.raises(ck.ObservationError, match="data of 'obs' are no array or tensor"):
+        bind(unchanged(survey()), observed)
+
+
+def test_log_likelihood_without_data(unchanged):
+    """Without data there is no likelihood."""
+    bound = ck.PyroModel(unchanged(survey()).stamps).bind(*axes())
+    with pytest.raises(
+        ck.ObservationError, match=r"has no data, so there is no likelihood: bind\(\.\.\., obs=\.\.\.\)"
+    ):
+        ck.log_likelihood(bound, drawn(bound), progress=False)
+
+
+# Draws
+
+
+def drawn(bound):
+    """Draws from the priors as if they were a posterior."""
+    return az.InferenceData(posterior=ck.prior_predictive(bound, draws=3, seed=1, progress=False).prior)
+
+
+def test_the_posterior_of_another_model(unchanged):
+    """Draws that lack a site list those that are there; draws of other members name new= as the way to predict."""
+    bound = bind(unchanged(survey()))
+    other = ck.PyroModel(unchanged(Composition()).observed).bind(obs=torch.full((4, 3), 1 / 3))
+    for use in (ck.predict, ck.log_likelihood):
+        with pytest.raises(ck.SamplingError, match=r"no draws of shares; it has mean, scatter, noise, galaxies\.x0"):
+            use(other, drawn(bound), progress=False)
+    more = ck.PyroModel(unchanged(survey(5)).stamps).bind(*axes())
+    with pytest.raises(ck.SamplingError, match=r"galaxies\.x0 have shape \(4, 2\).*\(5, 2\).*new=\(\.\.\.,\)"):
+        ck.predict(more, drawn(bound), progress=False)
+    with pytest.raises(ck.PlateError, match="new= names stars, but the plates are galaxies"):
+        ck.predict(more, drawn(bound), new=("stars",), progress=False)
+    assert ck.predict(more, drawn(bound), new="galaxies", progress=False).posterior_predictive["obs"].shape[2] == 5
+
+
+def test_params_for_the_log_density(unchanged):
+    """Missing params, wrong shapes and different numbers of sets are named with what is expected."""
+    bound = bind(unchanged(survey()))
+    params = {name: torch.as_tensor(one.values[0]) for name, one in drawn(bound).posterior.data_vars.items()}
+    assert bound.log_density(params).shape == (3,)
+    without = {name: value for name, value in params.items() if name != "noise"}
+    with pytest.raises(ck.SamplingError, match="needs a value of noise; got mean, scatter"):
+        bound.log_density(without)
+    with pytest.raises(ck.SamplingError, match=r"galaxies\.x0: expected values of shape \(n, 4, 2\).*\(3, 3, 2\)"):
+        bound.log_density(params | {"galaxies.x0": torch.zeros(3, 3, 2)})
+    with pytest.raises(ck.SamplingError, match="count the sets differently: 2, 3"):
+        bound.log_density(params | {"noise": torch.ones(2)})
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ("yes", "must be 'auto', True, False or a list of site names, not 'yes'"),
+        (3, "must be 'auto', True, False or a list of site names, not 3"),
+        (["galaxies.size"], r"names 'galaxies\.size', but the sites are mean, scatter"),
+        (["noise"], "Site noise cannot be non-centred: its prior has no hyperparameters"),
+        (["galaxies.log_I0"], r"galaxies\.log_I0 cannot be non-centred: its prior is of no location-scale family"),
+    ],
+)
+def test_sites_that_cannot_be_noncentred(unchanged, choice, message):
+    """noncentered= with unknown or unsuitable sites says why."""
+    wrong = unchanged(survey())
+    wrong.galaxies.log_I0.prior = ck.prior(dist.Gamma, wrong.scatter, 1.0)
+    bound = bind(wrong)
+    with pytest.raises(ck.ModelError, match=message):
+        bound.noncentered(choice)
+    with pytest.raises(ck.ModelError, match=message):
+        ck.fit(bound, noncentered=choice, progress=False)
+
+
+def test_unknown_guides(unchanged):
+    """A guide that does not exist lists those that do."""
+    with pytest.raises(ck.SamplingError, match=r"no guide 'gauss'; choose 'normal', 'full_rank'"):
+        ck.fit(bind(unchanged(survey())), guide="gauss", progress=False)
