@@ -16,7 +16,7 @@ DEMO := $(VENV)/.installed-demo
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: demo test slow lint types clean help
+.PHONY: demo test slow references calibration lint types clean help
 .NOTPARALLEL: # two pips in one environment would trip over each other
 
 demo: $(DEMO) ## run the example of the README; its results go to demo_output/
@@ -27,6 +27,12 @@ test: $(DEV) ## run the tests and the examples in the documentation (ARGS="-k pl
 
 slow: $(DEV) ## run the statistical checks, which take minutes
 	$(PYTEST) -m slow $(ARGS)
+
+references: $(DEV) ## sample the posteriors whose answers are known and compare
+	OMP_NUM_THREADS=1 $(BIN)/python tests/run_references.py
+
+calibration: $(DEV) ## check by simulation that inference gives back what models put in; pictures go to calibration_output/
+	OMP_NUM_THREADS=1 $(BIN)/python examples/calibration.py --out calibration_output $(ARGS)
 
 lint: $(DEV) ## check style and format
 	$(BIN)/ruff check .
@@ -49,8 +55,8 @@ $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	@touch $(DEMO) $@
 
 clean: ## remove what the other commands made
-	rm -rf .venv demo_output dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv demo_output calibration_output dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))

@@ -29,7 +29,7 @@ from .graph import (
     subsample,
     vmap,
 )
-from .results import Fit, fit, log_likelihood, point, predict, prior_predictive, sample
+from .results import Calibration, Fit, calibrate, fit, log_likelihood, point, predict, prior_predictive, sample
 
 __version__ = "0.1.0"
 
@@ -37,6 +37,7 @@ __all__ = [
     "ActiveContext",
     "ArrayLike",
     "BoundModel",
+    "Calibration",
     "Fit",
     "LogDensity",
     "Module",
@@ -57,6 +58,7 @@ __all__ = [
     "ValidContext",
     "active_cache",
     "backend",
+    "calibrate",
     "diagram",
     "draw_members",
     "draw_slots",

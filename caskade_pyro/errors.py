@@ -129,8 +129,8 @@ class NotBatchableError(ModelError):
     """A distribution cannot be given further batch dims, because it cannot be taken apart into its parameters."""
 
 
-class PriorError(ModelError):
-    """A prior does not fit its param: its shape, its support or the plates of its parents."""
+class PriorError(ModelError, ValueError):
+    """A prior does not fit its param: its shape, its support or the plates of its parents; or it cannot be built."""
 
 
 class MissingPriorError(PriorError):

@@ -9,6 +9,7 @@ import io
 import shutil
 import sys
 import warnings
+from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def readme_model():
     for example in doctest.DocTestParser().get_examples(README.read_text()):
         if "ck.sample" in example.source:
             return names["bound"]
-        exec(example.source, names)
+        with redirect_stdout(None):
+            exec(example.source, names)
     raise SystemExit("README.md does not sample.")
 
 

@@ -29,3 +29,26 @@ def float64():
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+def state(module):
+    """All that a mistake must not change: roles, values, links."""
+    return [
+        (node, dict(node.children), getattr(node, "role", None), getattr(node, "stored_value", None))
+        for node in module.topological_ordering()
+    ]
+
+
+@pytest.fixture
+def unchanged():
+    """Checks, after the mistake, that a graph is as it was."""
+    kept = []
+
+    def keep(module):
+        kept.append((module, state(module)))
+        return module
+
+    yield keep
+    for module, before in kept:
+        assert state(module) == before
+        assert not module.active

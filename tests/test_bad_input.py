@@ -24,29 +24,6 @@ def stamps(n=4):
     return data(n, 7, 7)
 
 
-def state(module):
-    """All that a mistake must not change: roles, values, links."""
-    return [
-        (node, dict(node.children), getattr(node, "role", None), getattr(node, "stored_value", None))
-        for node in module.topological_ordering()
-    ]
-
-
-@pytest.fixture
-def unchanged():
-    """Checks, after the mistake, that a graph is as it was."""
-    kept = []
-
-    def keep(module):
-        kept.append((module, state(module)))
-        return module
-
-    yield keep
-    for module, before in kept:
-        assert state(module) == before
-        assert not module.active
-
-
 def test_missing_priors(unchanged):
     """All params without a prior are listed at once, with the ways to give one."""
     bare = unchanged(survey())

@@ -11,7 +11,8 @@ import pytest
 import torch
 import xarray as xr
 from bridged import PAIRS
-from test_diagram import MODELS, OnePlate, Shared, bound_model, state
+from pyro import poutine
+from test_diagram import MODELS, Leaf, OnePlate, Shared, bound_model, state
 
 import caskade_pyro as ck
 from caskade_pyro.diagram import Box, DiagramEdge, EdgeKind, NodeKind, graph_diagram, model_diagram, render
@@ -101,6 +102,25 @@ def test_labels_stand_where_no_edges_leave():
     assert "labelloc=t" not in bound_model("one plate").diagram().source
 
 
+def test_labels_of_wide_pictures():
+    """In a picture that leads to the right, edges leave a box on the right, and its label then stands on the left."""
+
+    class Wide(ck.Module):
+        def __init__(self):
+            super().__init__("wide")
+            self.hierarchical_link("leaves", Leaf(), size=4)
+            for number in range(30):
+                self.leaves.link(f"x{number}", ck.Param(f"x{number}", shape=(), prior=dist.Normal(0.0, 1.0)))
+
+        @ck.forward
+        def predict(self):
+            return dist.Normal(sum(param.value.sum() for param in self.leaves.children.values()), 1.0)
+
+    source = ck.PyroModel(Wide().predict).bind(obs=torch.tensor(1.0)).diagram().source
+    assert source.count("labeljust=l") == source.count("rankdir=LR") == 1
+    assert "labelloc=t" not in source
+
+
 # Modules as one node
 
 
@@ -163,6 +183,34 @@ def test_upstream_modules_collapse():
     assert [node.lines for node in diagram.nodes] == [("root", "Module"), ("leaf", "Module", "1 dynamic")]
 
 
+class UpstreamLens(caskade.Module):
+    """A module of the package caskade, with a fixed param beside free ones, one of them with whole numbers as bounds."""
+
+    def __init__(self):
+        super().__init__("lens")
+        self.mass = caskade.Param("mass", shape=(), units="Msun")
+        self.angle = caskade.Param("angle", shape=(), valid=(0, 3), units="unitless")
+        self.redshift = caskade.Param("redshift", 0.5)
+
+    @caskade.forward
+    def deflect(self, mass, angle, redshift):
+        return mass * redshift + angle
+
+
+def test_the_model_of_an_upstream_module():
+    """A model of a module of the package caskade is drawn, and runs."""
+    priors = {"mass": dist.LogNormal(0.0, 1.0)}
+    model = ck.PyroModel(UpstreamLens().deflect, likelihood=lambda x: dist.Normal(x, 1.0), priors=priors)
+    bound = model.bind(obs=torch.tensor(1.0))
+    nodes = {node.id: node.lines for node in bound.diagram().specification.nodes}
+    assert nodes == {
+        "mass": ("mass [Msun]", "~ LogNormal(0, 1)"),
+        "angle": ("angle", "~ Uniform(0, 3)"),
+        "obs": ("obs", "~ Normal(loc, 1)"),
+    }
+    assert set(poutine.trace(bound).get_trace().nodes) >= set(nodes)
+
+
 def test_sites_of_a_collapsed_module():
     """In a model, the sites of a collapsed module are one node in the plates that they have in common."""
     bound = PAIRS["two_nested"]().bound
@@ -177,6 +225,22 @@ def test_sites_of_a_collapsed_module():
                              ("noise", "obs")}  # fmt: skip
     assert bound.diagram(depth=1).specification == diagram
     assert bound.diagram(depth=5).specification == bound.diagram().specification
+
+
+@pytest.mark.parametrize("depth", range(4))
+@pytest.mark.parametrize("name", PAIRS)
+def test_every_site_is_drawn_or_counted(name, depth):
+    """At any depth each site is a node in its plates or one of those that a collapsed module counts, and data stay."""
+    full = PAIRS[name]().bound.diagram().specification
+    small = PAIRS[name]().bound.diagram(depth=depth).specification
+    shown = {node.id for node in small.nodes if node.kind is not NodeKind.COLLAPSED}
+    counted = [
+        one.partition(" ")[0] for node in small.nodes if node.id not in shown for one in node.statement.split("; ")
+    ]
+    assert sorted([*shown, *counted]) == sorted(node.id for node in full.nodes)
+    assert {node: small.plates()[node] for node in shown} == {node: full.plates()[node] for node in shown}
+    assert {node.id for node in full.nodes if node.kind is NodeKind.OBSERVED} <= shown
+    assert {edge for edge in full.edges if {edge.tail, edge.head} <= shown} <= set(small.edges)
 
 
 def test_shared_sites_stay_outside():

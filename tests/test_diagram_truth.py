@@ -142,6 +142,72 @@ def test_edges_that_no_derivative_shows(way):
     assert parents["first"] == ("seen", "hidden")  # in the order of the sites
 
 
+def test_edges_where_derivatives_are_switched_off():
+    """A model that is bound, or first looked at, under no_grad has the same edges."""
+    with torch.no_grad():
+        diagram = PAIRS["crossed"]().bound.diagram()
+    assert diagram.specification == PAIRS["crossed"]().bound.diagram().specification
+
+
+class Spot(ck.Module):
+    """One member of a population."""
+
+    def __init__(self):
+        super().__init__()
+        self.height = ck.Param("height", shape=())
+
+    @ck.forward
+    def own(self, height):
+        return height
+
+
+class Spots(ck.Module):
+    """A population whose members, and their number, are drawn in each run."""
+
+    def __init__(self):
+        super().__init__()
+        spot = Spot()
+        self.hierarchical_link("spots", spot)
+        self.mean = ck.Param("mean", prior=dist.Normal(0.0, 1.0))
+        self.idle = ck.Param("idle", prior=dist.Normal(0.0, 1.0))
+        spot.height.prior = ck.prior(dist.Normal, self.mean, 0.1)
+
+    @ck.forward
+    def predict(self):
+        params, dims = ck.draw_members(self.spots, 1 + int(torch.poisson(torch.tensor(4.0))))
+        return dist.Normal(torch.vmap(self.spots.own, in_dims=(dims,))(params).sum(), 1.0)
+
+
+def test_edges_of_a_population():
+    """What a simulator draws itself stands between its hyperparameters and the data, in a plate without a size."""
+    diagram = ck.PyroModel(Spots().predict).bind(obs=torch.tensor(1.0)).diagram().specification
+    assert shown_edges(diagram) == {"mean": set(), "idle": set(), "spots.height": {"mean"}, "obs": {"spots.height"}}
+    assert [(box.label, box.nodes) for box in diagram.boxes] == [("spots", ("spots.height",))]
+
+
+def test_looking_for_edges_costs_a_few_runs():
+    """However many params a model has, a diagram runs its simulator four times; not at all if derivatives reach all."""
+    runs = []
+
+    class Counted(ck.Module):
+        def __init__(self, idle):
+            super().__init__()
+            for number in range(idle):
+                self.link(f"idle{number}", ck.Param(f"idle{number}", shape=(), prior=dist.Normal(0.0, 1.0)))
+            self.seen = ck.Param("seen", prior=dist.Normal(0.0, 1.0))
+
+        @ck.forward
+        def predict(self, seen):
+            runs.append(seen)
+            return dist.Normal(seen, 1.0)
+
+    for idle, expected in ((0, 0), (1, 4), (30, 4)):
+        bound = ck.PyroModel(Counted(idle).predict).bind(obs=torch.tensor(1.0))
+        runs.clear()
+        bound.diagram()
+        assert len(runs) == expected
+
+
 def test_looking_for_edges_changes_no_random_state():
     """Reports and diagrams run the simulator, but what is drawn afterwards is what would have been drawn without."""
     bound = ck.PyroModel(WAYS["count"].predict).bind(obs={"first": 0.3, "second": 0.2})

@@ -2,27 +2,10 @@
 
 import pytest
 import torch
-from bridged import PAIRS
-from pyro import poutine
+from registry import PAIRS
+from registry.pair import latents, trace
 
 POINTS = 20
-
-
-def trace(model, values=None):
-    """One execution of a model, at given values of its latent sites."""
-    conditioned = model if values is None else poutine.condition(model, data=values)
-    executed = poutine.trace(conditioned).get_trace()
-    executed.compute_log_prob()
-    return executed
-
-
-def latents(executed):
-    """The values of the latent sites."""
-    return {
-        name: site["value"]
-        for name, site in executed.nodes.items()
-        if site["type"] == "sample" and not site["is_observed"] and type(site["fn"]).__name__ != "_Subsample"
-    }
 
 
 @pytest.mark.usefixtures("float64")

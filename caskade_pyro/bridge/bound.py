@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -18,7 +19,7 @@ from .many import log_density
 from .plan import Plan, Site
 from .reparametrise import Decision, NonCentered, decide, reparametrise
 from .report import Report, describe
-from .subsampling import SubsampleSize, check_subsample_sizes
+from .subsampling import SubsampleSize, check_subsample, check_subsample_sizes
 
 if TYPE_CHECKING:
     import graphviz
@@ -50,6 +51,7 @@ class BoundModel:
         self.model, self.args, self.kwargs = model, args, kwargs
         plan = model.plan(args, kwargs, data)
         check_subsample_sizes(plan, subsample_size)
+        check_subsample(plan, {name: size for name, size in subsample_size.items() if size != plan.sizes[name]})
         self.subsample_size = dict(subsample_size)
         self.data = {name: prepare(plan.observations[name], one).given for name, one in data.items()}
 
@@ -141,7 +143,9 @@ class BoundModel:
 
     def describe(self) -> ModelDescription:
         """The model in plain data."""
-        return with_hidden_parents(self, describe(self.model.module, self.plan))
+        plan = self.plan
+        described = describe(self.model.module, plan)
+        return with_hidden_parents(self, self.latents, described, [site.name for site in plan.sites])
 
     def report(self) -> Report:
         """Every site with its prior, support, shape, plates and parents, to read before sampling.
@@ -153,7 +157,7 @@ class BoundModel:
 
     def diagram(
         self,
-        saveto: str | None = None,
+        saveto: str | PathLike[str] | None = None,
         *,
         collapse: str | Node | Sequence[str | Node] = (),
         depth: int | None = None,

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.distributions import VonMises, constraints
 
 from ..graph.plates.distributions import without_validation
+from .distributions import base_of
 from .supports import limits
 
 __all__ = ["CircularReparam", "Ring", "circle_of"]
@@ -68,11 +69,8 @@ def circle_of(param: Any, template: Any) -> tuple[float, float] | None:
     A cyclic param lies on one if its prior covers the range between its bounds and no more; what has a von Mises prior does
     in any case.
     """
-    base = template
-    while hasattr(base, "base_dist"):
-        base = base.base_dist
     bounds = tuple(None if bound is None or bound.numel() != 1 else float(bound) for bound in param.valid)
-    if isinstance(base, VonMises):
+    if isinstance(base_of(template), VonMises):
         start = bounds[0] if getattr(param, "cyclic", False) and bounds[0] is not None else -math.pi
         return start, start + 2 * math.pi
     low, high = bounds
@@ -124,10 +122,7 @@ class CircularReparam(Reparam):
 
     def _weight(self, fn: Any, value: Tensor) -> Tensor | None:
         """The log density of the prior beside the uniform one that the ring has; None where they are the same."""
-        base = fn
-        while hasattr(base, "base_dist"):
-            base = base.base_dist
-        if isinstance(base, torch.distributions.Uniform):
+        if isinstance(base_of(fn), torch.distributions.Uniform):
             return None
         with without_validation():
             density: Tensor = fn.log_prob(value)

@@ -71,8 +71,8 @@ def check_data(name: str, distribution: Any, data: Tensor) -> Tensor:
         ObservationError: There are infinite values, no values, or values outside of the support.
     """
     support = distribution.support
-    if not data.is_floating_point() and not getattr(support, "is_discrete", False):
-        data = data.to(torch.get_default_dtype())
+    if not data.is_floating_point():
+        data = data.to(_dtype(distribution))
     missing = torch.isnan(data)
     infinite = torch.isinf(data)
     if bool(infinite.any()):
@@ -86,6 +86,18 @@ def check_data(name: str, distribution: Any, data: Tensor) -> Tensor:
     if _independent_of_params(support):
         _check_support(name, distribution, data, missing)
     return data
+
+
+def _dtype(distribution: Any) -> torch.dtype:
+    """The dtype for whole numbers, which not every discrete distribution has a density of: that of its draws."""
+    if getattr(distribution.support, "is_discrete", False):
+        try:
+            with torch.random.fork_rng(devices=[]):
+                drawn: Tensor = distribution.sample()
+        except NotImplementedError:
+            return torch.get_default_dtype()
+        return drawn.dtype
+    return torch.get_default_dtype()
 
 
 def _check_support(name: str, distribution: Any, data: Tensor, missing: Tensor) -> None:

@@ -11,9 +11,10 @@ from torch.distributions import Distribution
 
 from ..errors import ModelError
 from ..graph.plates.distributions import arguments, parts
+from ..graph.plates.layout import PlateLayout
 from .simulate import Values
 
-__all__ = ["dependencies", "write_out"]
+__all__ = ["dependencies", "mixed_plates", "write_out"]
 
 
 def dependencies(distribution: Distribution, tracked: Values) -> tuple[Any, ...]:
@@ -26,12 +27,57 @@ def dependencies(distribution: Distribution, tracked: Values) -> tuple[Any, ...]
 
 def _reached(tensors: Sequence[Tensor], tracked: Values) -> tuple[Any, ...]:
     params = [param for param, value in tracked.items() if value.requires_grad and value.numel() > 0]
-    outputs = [tensor.sum() for tensor in tensors if tensor.requires_grad]
+    with torch.enable_grad():  # a model may first be looked at where derivatives are switched off
+        outputs = [tensor.sum() for tensor in tensors if tensor.requires_grad]
     if not outputs or not params:
         return ()
     inputs = [tracked[param] for param in params]
     gradients = torch.autograd.grad(outputs, inputs, allow_unused=True, retain_graph=True)
     return tuple(param for param, gradient in zip(params, gradients, strict=True) if gradient is not None)
+
+
+def mixed_plates(
+    distribution: Distribution, names: Sequence[str], layout: PlateLayout, tracked: Values
+) -> tuple[str, ...]:
+    """The plates in which the prediction for the first member depends on other members.
+
+    Args:
+        distribution: What is predicted.
+        names: The names of the dims of the data; those of the distribution are the last ones.
+        layout: The plates of the graph.
+        tracked: The values of the params that the prediction was made from.
+    """
+    batch = tuple(distribution.batch_shape)
+    own = names[len(names) - len(batch) :]
+    members = {
+        plate: [p for p, v in tracked.items() if v.requires_grad and plate in layout.placement(p).chain]
+        for plate in own
+    }
+    if not any(members.values()):
+        return ()
+    try:
+        tensors = [tensor for tensor in parts(distribution).tensors if tensor.requires_grad]
+    except ModelError:
+        return ()
+    found = []
+    for dim, plate in enumerate(own):
+        firsts = [tensor.select(dim, 0).sum() for tensor in tensors]
+        if members[plate] and firsts and batch[dim] > 1:
+            inputs = [tracked[param] for param in members[plate]]
+            gradients = torch.autograd.grad(firsts, inputs, allow_unused=True, retain_graph=True)
+            if any(
+                _of_others(layout, p, plate, g) for p, g in zip(members[plate], gradients, strict=True) if g is not None
+            ):
+                found.append(plate)
+    return tuple(found)
+
+
+def _of_others(layout: PlateLayout, param: Any, plate: str, gradient: Tensor) -> bool:
+    """Whether the derivative in a param of a plate's members is none in the first of them alone."""
+    placement = layout.placement(param)
+    dim = len(placement.root_shape) + placement.chain.index(plate)
+    batch = gradient.ndim - len(placement.shape)
+    return dim < batch and bool(gradient.narrow(dim, 1, gradient.shape[dim] - 1).any())
 
 
 def write_out(distribution: Distribution, tracked: Values) -> str:

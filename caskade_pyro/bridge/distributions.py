@@ -6,11 +6,11 @@ import copy
 from typing import Any
 
 import pyro.distributions as dist
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Independent
 
 from ..errors import ModelError
 
-__all__ = ["expand_own", "to_pyro", "with_global_validation"]
+__all__ = ["base_of", "expand_own", "to_pyro", "with_global_validation"]
 
 
 def to_pyro(distribution: Distribution) -> Any:
@@ -32,6 +32,13 @@ def to_pyro(distribution: Distribution) -> Any:
     if hasattr(converted, "base_dist"):
         converted.base_dist = to_pyro(converted.base_dist)
     return converted
+
+
+def base_of(distribution: Any) -> Any:
+    """The distribution of single values, without what repeats, masks or groups them; a transformed one stays as it is."""
+    while isinstance(distribution, (Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
+        distribution = distribution.base_dist
+    return distribution
 
 
 def expand_own(distribution: Any, left: tuple[int, ...], own: tuple[int, ...]) -> Any:

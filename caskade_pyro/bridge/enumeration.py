@@ -22,10 +22,10 @@ __all__ = ["check_enumerable", "draw_discrete", "enumerated"]
 
 
 def check_enumerable(bound: BoundModel) -> None:
-    """Check that every discrete param can take a few values only, so that all of them can be tried.
+    """Check that every discrete param can take a few values only, and that the simulator can try all of them.
 
     Raises:
-        SamplingError: One cannot.
+        SamplingError: It is not so.
     """
     inner = [one for one in bound.plan.latent_inner if getattr(one.distribution.support, "is_discrete", False)]
     discrete = [(site.name, site.template) for site in bound.discrete] + [(one.name, one.distribution) for one in inner]
@@ -34,6 +34,13 @@ def check_enumerable(bound: BoundModel) -> None:
         raise SamplingError(
             f"NUTS and variational fits follow gradients and cannot sample the discrete {', '.join(infinite)}, whose values "
             "are too many to be summed over. Sum them out in the likelihood, or fix them with to_static(value)."
+        )
+    if bound.discrete and bound.plan.inner:
+        names = ", ".join(site.name for site in bound.discrete)
+        raise SamplingError(
+            f"The discrete {names} cannot be summed out: the simulator would run for all their values side by side, but it "
+            f"samples {', '.join(one.name for one in bound.plan.inner)} itself. Make these dynamic params with priors, or fix "
+            "the discrete ones with to_static(value)."
         )
 
 

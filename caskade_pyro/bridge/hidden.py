@@ -20,28 +20,33 @@ TRIES = 3
 """So often all params are moved together before one says that none matters; a comparison need not flip at once."""
 
 
-def with_hidden_parents(model: Callable[[], Any], description: ModelDescription) -> ModelDescription:
+def with_hidden_parents(
+    model: Callable[[], Any], latents: Callable[[], Any], description: ModelDescription, params: Sequence[str]
+) -> ModelDescription:
     """Add to the parents of observations those that only show when they are moved.
 
     All params that no derivative reaches are drawn anew from their priors together. Only if that changes the log
-    density of an observation, they are moved one by one. In most models that is a few runs of the simulator.
+    density of an observation, they are moved one by one. In most models that is four runs of the simulator, or none.
 
     Args:
         model: A Pyro model of no arguments.
+        latents: The model of its params alone, without the simulator.
         description: What derivatives say of it.
+        params: The sites that are params of the graph; what the simulator draws itself is left where it is.
 
     Returns:
         The description with all parents.
     """
     latent = [site.name for site in description.sites if not site.likelihood and not site.deterministic]
     observed = [site for site in description.sites if site.likelihood]
-    suspects = [name for name in latent if any(name not in site.parents for site in observed)]
+    suspects = [name for name in params if any(name not in site.parents for site in observed)]
     if not observed or not suspects:
         return description
     state = get_rng_state()
     try:
-        with poutine.block(), torch.no_grad(), pyro.validation_enabled(False):
-            found = _found_by_moving(model, [site.name for site in observed], suspects)
+        with poutine.block(), pyro.validation_enabled(False):
+            draws = [_draw(latents, params, seed) for seed in range(TRIES + 1)]
+            found = _found_by_moving(model, [site.name for site in observed], suspects, draws)
     finally:
         set_rng_state(state)
     added = {site.name: [name for name in suspects if name in found[site.name]] for site in observed}
@@ -58,41 +63,55 @@ def _with_parents(site: SiteDescription, added: Sequence[str], order: Sequence[s
     return replace(site, parents=(*others, *(name for name in order if name in parents)))
 
 
-def _found_by_moving(model: Callable[[], Any], observed: Sequence[str], suspects: Sequence[str]) -> dict[str, set[str]]:
+def _found_by_moving(
+    model: Callable[[], Any], observed: Sequence[str], suspects: Sequence[str], draws: Sequence[dict[str, Tensor]]
+) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {name: set() for name in observed}
-    base = _draw(model, 0)
-    before = _terms(model, base, observed)
-    for attempt in range(1, TRIES + 1):
-        other = _draw(model, attempt)
+    before, base = _run(model, draws[0], observed)
+    for other in draws[1:]:
         moved = {name: other[name] for name in suspects}
-        after = _terms(model, base | moved, observed)
+        after, _ = _run(model, base | moved, observed)
         for name in _changed(before, after):
-            left = [one for one in suspects if one not in found[name]]
-            found[name].update(
-                one for one in left if name in _changed(before, _terms(model, base | {one: other[one]}, [name]))
-            )
+            for one in suspects:
+                if one not in found[name]:
+                    alone, _ = _run(model, base | {one: other[one]}, [name])
+                    found[name].update({one} if _changed(before, alone) else ())
     return found
 
 
-def _draw(model: Callable[[], Any], seed: int) -> dict[str, Tensor]:
-    """A value for every site that is not computed from others, observed ones as they are."""
+Terms = dict[str, Tensor | None]
+
+
+def _draw(latents: Callable[[], Any], params: Sequence[str], seed: int) -> dict[str, Tensor]:
+    """A value for every param."""
     set_rng_seed(seed)
-    return {name: node["value"] for name, node in _sites(model).items() if not node["infer"].get("_deterministic")}
+    sites = _sites(latents)
+    return {name: sites[name]["value"] for name in params}
 
 
-def _terms(model: Callable[[], Any], values: dict[str, Tensor], observed: Sequence[str]) -> dict[str, Tensor | None]:
-    """The log densities of some observations; None where the simulator cannot take the values."""
+def _run(
+    model: Callable[[], Any], values: dict[str, Tensor], observed: Sequence[str]
+) -> tuple[Terms, dict[str, Tensor]]:
+    """The log densities of some observations at these values, and the values of all sites.
+
+    The log densities are None where the simulator cannot take the values.
+    """
     set_rng_seed(0)  # what the simulator draws itself stays the same
     try:
         sites = _sites(poutine.condition(model, values))
     except (ValueError, ArithmeticError, RuntimeError):
-        return dict.fromkeys(observed)
-    return {name: sites[name]["fn"].log_prob(sites[name]["value"]) for name in observed}
+        return dict.fromkeys(observed), {}
+    return {name: sites[name]["fn"].log_prob(sites[name]["value"]) for name in observed}, _values(sites)
 
 
 def _sites(model: Callable[[], Any]) -> dict[str, Any]:
     nodes: dict[str, Any] = poutine.trace(model).get_trace().nodes
     return {name: node for name, node in nodes.items() if node["type"] == "sample"}
+
+
+def _values(sites: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The values of all sites that are not computed from others, observed ones as they are."""
+    return {name: node["value"] for name, node in sites.items() if not node["infer"].get("_deterministic")}
 
 
 def _changed(before: Mapping[str, Tensor | None], after: Mapping[str, Tensor | None]) -> list[str]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..graph.plates.layout import PlateLayout
 from .dependencies import dependencies, write_out
 from .plan import InnerSite
+from .plates import SitePlates
 from .simulate import Values
 
 __all__ = ["TrackedDraws", "inner_sites", "tracked"]
@@ -51,8 +52,12 @@ def inner_sites(trace: Any, layout: PlateLayout, params: Values, draws: Mapping[
         if site["type"] != "sample" or _is_subsample(site):
             continue
         distribution = site["fn"]
-        frames = sorted((f for f in site["cond_indep_stack"] if f.vectorized), key=lambda frame: frame.dim)
-        own = tuple(site["value"].shape[site["value"].ndim - len(distribution.event_shape) :])
+        frames = sorted((frame for frame in site["cond_indep_stack"] if frame.vectorized), key=lambda frame: frame.dim)
+        plates = SitePlates(
+            tuple(frame.name for frame in frames),
+            tuple(int(frame.size) for frame in frames),
+            tuple(frame.dim for frame in frames),
+        )
         drawn_before = {one: value for one, value in draws.items() if one != name}
         reached = dependencies(distribution, {**params, **drawn_before})
         found.append(
@@ -60,11 +65,11 @@ def inner_sites(trace: Any, layout: PlateLayout, params: Values, draws: Mapping[
                 name=name,
                 distribution=distribution,
                 text=write_out(distribution, params),
-                plates=tuple((frame.name, int(frame.size)) for frame in frames),
-                depth=max((-frame.dim for frame in frames), default=0),
-                shape=own,
+                plates=plates,
+                shape=tuple(site["value"].shape[site["value"].ndim - len(distribution.event_shape) :]),
                 observed=bool(site["is_observed"]),
                 parents=tuple(one if isinstance(one, str) else layout.paths[one] for one in reached if _varies(one)),
+                reads=tuple(one for one in reached if not isinstance(one, str)),
             )
         )
     return tuple(found)

@@ -127,10 +127,9 @@ def traces(
         for draw in range(draws):
             values = {
                 site.name: params[site.name][draw].reshape(site.plates.batch_shape + site.shape)
-                for site in bound.plan.sites
+                for site in bound.plan.latents
             }
-            inner = {site.name: params[site.name][draw] for site in bound.plan.latent_inner}
-            yield poutine.trace(poutine.condition(bound, data=values | inner)).get_trace(), 1
+            yield poutine.trace(poutine.condition(bound, data=values)).get_trace(), 1
         return
     for part in chunks(bound.plan, draws, chunk_size):
         chosen = {name: value[part.start : part.stop] for name, value in params.items()}

@@ -19,7 +19,7 @@ from .plan import Plan, subsampled
 from .preflight import Call, make_plan
 from .run import Run
 from .simulate import Likelihood, Simulator, owner
-from .subsampling import SubsampleSize, check_subsample
+from .subsampling import SubsampleSize, check_subsample, check_subsample_sizes
 
 __all__ = ["PyroModel"]
 
@@ -164,6 +164,7 @@ class PyroModel:
 
     def _start(self, plan: Plan, subsample_size: SubsampleSize) -> Run:
         """Open a run, with the members that it looks at."""
+        check_subsample_sizes(plan, subsample_size)
         chosen = {name: size for name, size in subsample_size.items() if size != plan.sizes.get(name)}
         plates = {
             name: pyro.plate(name, size, dim=plan.dims[name], subsample_size=chosen.get(name))
@@ -185,10 +186,11 @@ class PyroModel:
 
     def plan(self, args: tuple[Any, ...], kwargs: dict[str, Any], data: Mapping[str, Tensor]) -> Plan:
         """What is known of the model before it runs; kept until the graph or the shapes of inputs and data change."""
-        layout: PlateLayout = (
-            self.module.structure.layout if isinstance(self.module, Node) else plate_layout(self.module)
-        )
-        key = (layout, _shapes([*args, *kwargs.values()]), _shapes(data.values()), tuple(data), tuple(kwargs))
+        # Our own graphs have another layout after every change; those of the other package are looked at each time.
+        known = isinstance(self.module, Node)
+        layout: PlateLayout = self.module.structure.layout if known else plate_layout(self.module)
+        state = () if known else _state(layout)
+        key = (layout, state, _shapes([*args, *kwargs.values()]), _shapes(data.values()), tuple(data), tuple(kwargs))
         memory = self._memory
         if memory is None or not _same(memory.key, key):
             plan = make_plan(layout, Call(self.simulator(args, kwargs), data, self.dims, self.priors))
@@ -230,8 +232,15 @@ def _shapes(values: Any) -> tuple[Any, ...]:
     return tuple(tuple(value.shape) if hasattr(value, "shape") else value for value in values)
 
 
+def _state(layout: PlateLayout) -> tuple[Any, ...]:
+    """What a plan depends on besides the layout."""
+    params = [placement.param for placement in layout.placements]
+    return tuple(one for param in params for one in (param.dynamic, getattr(param, "prior", None), *param.valid))
+
+
 def _same(former: tuple[Any, ...], key: tuple[Any, ...]) -> bool:
-    return former[0] is key[0] and all(_equal(a, b) for a, b in zip(former[1:], key[1:], strict=True))
+    same = former[0] is key[0] or (not isinstance(key[0].root, Node) and former[0] == key[0])
+    return same and all(_equal(a, b) for a, b in zip(former[1:], key[1:], strict=True))
 
 
 def _equal(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:

@@ -19,10 +19,16 @@ from ..graph.plates.layout import PlateLayout
 from .distributions import to_pyro
 from .plates import Dims
 
-__all__ = ["SINGLE", "Observation", "align", "as_distributions", "name_dims", "of_present"]
+__all__ = ["ROWS", "SINGLE", "Observation", "align", "as_distributions", "name_dims", "of_present"]
 
 SINGLE = "obs"
 """The name of the observation of a model that has only one."""
+
+ROWS = (
+    "Inputs with a row for each member of a subsampled plate go through ck.vmap(..., in_dims=0) or "
+    "ck.subsample(child, tensor)."
+)
+"""What is most likely wrong where a simulator cannot take some members of a plate alone."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class Observation:
         parents: The dynamic params that it depends on.
         reads: All params that it depends on, fixed ones included.
         draws: The sites of the simulator's own that it depends on.
+        mixed: Those of its dims in which the prediction for one member depends on others.
         observed: Whether data are given.
     """
 
@@ -51,6 +58,7 @@ class Observation:
     parents: tuple[Any, ...]
     reads: tuple[Any, ...]
     draws: tuple[str, ...]
+    mixed: tuple[str, ...]
     observed: bool
 
 
@@ -177,8 +185,8 @@ def align(
         except RuntimeError:
             raise ObservationError(
                 f"The prediction of {observation.name!r} has the batch shape {show(distribution.batch_shape)}, but "
-                f"{show(run + sizes)} was expected: plates {', '.join(observation.dims) or 'none'}. Inputs with a row for each "
-                "member of a subsampled plate go through ck.vmap(..., in_dims=0) or ck.subsample(child, tensor)."
+                f"{show(run + sizes)} was expected: plates {', '.join(observation.dims) or 'none'}. It must not change "
+                f"from run to run. {ROWS}"
             ) from None
     wanted = [at[name] for name in observation.dims]
     depth = -min(at.values(), default=0) if run else -min(wanted, default=0)

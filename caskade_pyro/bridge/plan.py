@@ -31,6 +31,10 @@ class Quantity(Protocol):
         """The shape of one value."""
 
     @property
+    def plates(self) -> SitePlates:
+        """The plates of whose members it has a value each, with their Pyro dims."""
+
+    @property
     def plate_names(self) -> tuple[str, ...]:
         """The plates of whose members it has a value each, outermost first."""
 
@@ -124,31 +128,31 @@ class InnerSite:
         name: Its name.
         distribution: Its distribution at the preflight.
         text: The distribution written out.
-        plates: The names and sizes of the simulator's own plates around it.
-        depth: How many dims these plates take at the right of a value.
+        plates: The simulator's own plates around it.
         shape: The shape of one value, of which there is one for each member of its plates.
         observed: Whether it has a fixed value there.
         parents: The names of the sites that it depends on.
+        reads: All params that its distribution depends on.
     """
 
     name: str
     distribution: Any
     text: str
-    plates: tuple[tuple[str, int], ...]
-    depth: int
+    plates: SitePlates
     shape: Shape
     observed: bool
     parents: tuple[str, ...]
+    reads: tuple[Any, ...]
 
     @property
     def plate_names(self) -> tuple[str, ...]:
         """The simulator's own plates around it, outermost first."""
-        return tuple(name for name, _ in self.plates)
+        return self.plates.names
 
     @property
     def draw_shape(self) -> Shape:
         """The shape of a draw as people see it."""
-        return tuple(size for _, size in self.plates) + self.shape
+        return self.plates.sizes + self.shape
 
 
 @dataclass(frozen=True)
@@ -181,7 +185,7 @@ class Plan:
     @property
     def nesting(self) -> int:
         """As `depth`, with the simulator's own plates: Pyro's ``max_plate_nesting``."""
-        return max([self.depth, *(site.depth for site in self.inner)])
+        return max([self.depth, *(len(site.plates.batch_shape) for site in self.inner)])
 
     def with_picks(self, picks: Picks) -> Plan:
         """The plan of a run that looks at these members."""

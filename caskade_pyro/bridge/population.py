@@ -29,6 +29,9 @@ def draw_members(module: Any, n: int | Tensor) -> tuple[list[Any], list[Any]]:
         The params, one tensor ``(n, *shape)`` for each dynamic param of the module, and for each the dim that counts the
         members: 0, or None where all share it. With several groups of params, a list of each group.
 
+    A population may be empty, but most operations cannot be mapped over nothing by torch.vmap (torch 2.13): where ``n`` may be
+    0, return what an empty population makes before mapping.
+
     Raises:
         MissingPriorError: A param has no prior.
         PriorError: A prior has an argument without a value here.

@@ -11,6 +11,7 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
+from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor
 
 from ..errors import MissingPriorError, PlateError, PriorError
@@ -158,6 +159,12 @@ class _Population:
         template = to_pyro(prior.build(lambda arg: self._of_first(arg) if is_param(arg) else arg))
         fit = fit_prior(site, prior, shape, plates.sizes, template)
         distribution = site_distribution(site, prior, fit, plates, self._argument)
+        if not am_i_wrapped():  # no algorithm of Pyro looks; so this can be compiled
+            with functional_draws():
+                drawn: Tensor = distribution.expand(
+                    torch.broadcast_shapes(distribution.batch_shape, plates.batch_shape)
+                ).sample()
+            return drawn
         with ExitStack() as stack:
             for name, size in zip(plates.names, plates.sizes, strict=True):
                 stack.enter_context(self._plate(name, size))

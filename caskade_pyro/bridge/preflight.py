@@ -15,10 +15,10 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import Distribution
 
-from ..errors import CaskadeException, FillParamsError, ModelError, PriorError
+from ..errors import FillParamsError, ModelError, PriorError
 from ..graph.plates.distributions import map_batch, with_validation
 from ..graph.plates.layout import PlateLayout
-from .dependencies import dependencies, write_out
+from .dependencies import dependencies, mixed_plates, write_out
 from .distributions import to_pyro, with_global_validation
 from .inner import TrackedDraws, inner_sites, tracked
 from .observations import Observation, name_dims
@@ -71,7 +71,8 @@ def make_plan(layout: PlateLayout, call: Call) -> Plan:
         ModelError: The forward method returns nothing that can be observed.
     """
     found, missing = sources(layout, call.priors)
-    with torch.random.fork_rng(devices=[]), poutine.block(), with_validation():
+    # Derivatives tell what depends on what, also for a model that is bound under no_grad.
+    with torch.random.fork_rng(devices=[]), poutine.block(), with_validation(), torch.enable_grad():
         torch.manual_seed(0)
         priors = _look_at_priors(layout, found)
         trial = _try_out(layout, call, priors.values, missing)
@@ -156,8 +157,6 @@ def _one_member(layout: PlateLayout, source: Source, values: Values) -> Any:
 
     try:
         return to_pyro(source.prior.build(resolve))
-    except CaskadeException:
-        raise
     except (ValueError, RuntimeError, TypeError) as error:
         raise PriorError(f"The prior {source.prior} of param {source.name} cannot be built: {error}") from error
 
@@ -198,7 +197,7 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
         if value is not None:
             params[placement.param] = tracked(value)
     collector = Collector(layout)
-    with torch.enable_grad(), recording_draws() as drawn, TrackedDraws() as draws, poutine.trace() as trace:
+    with recording_draws() as drawn, TrackedDraws() as draws, poutine.trace() as trace:
         try:
             outcome = simulate(layout, call.simulator, params, collect=collector)
         except FillParamsError:
@@ -208,8 +207,19 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
             if not str(error).startswith("Expected parameter"):
                 raise
             raise _out_of_range(layout, call, values, error) from error
+    _check_live(layout, collector)
     inner = inner_sites(trace.trace, layout, params, draws.values)
     return _Trial(outcome, params, draws.values, inner, frozenset(drawn), collector)
+
+
+def _check_live(layout: PlateLayout, collector: Collector) -> None:
+    for param in collector.plates:
+        prior = getattr(param, "prior", None)
+        if param.live and prior is not None:
+            raise PriorError(
+                f"Param {layout.paths[param]} has the prior {prior}, but the simulator sets its value. Leave the prior out, or "
+                "make it dynamic with to_dynamic() and let the simulator read it."
+            )
 
 
 def _out_of_range(layout: PlateLayout, call: Call, values: Values, error: ValueError) -> ModelError:
@@ -243,6 +253,7 @@ def _look_at_prediction(
                 parents=dependencies(distribution, latent),
                 reads=dependencies(distribution, trial.tracked),
                 draws=dependencies(distribution, trial.draws),
+                mixed=mixed_plates(distribution, names, layout, trial.tracked),
                 observed=data is not None,
             )
         )

@@ -8,7 +8,7 @@ back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from pyro.poutine import reparam
 
 from ..errors import ModelError
 from .circular import CircularReparam, circle_of
+from .distributions import base_of
 
 if TYPE_CHECKING:
     from .plan import Plan, Site
@@ -68,7 +69,8 @@ def decide(plan: Plan, noncentered: NonCentered = "auto") -> dict[str, Decision]
     Raises:
         ModelError: A named site does not exist or cannot be non-centred.
     """
-    if isinstance(noncentered, str) and noncentered != "auto":
+    named = isinstance(noncentered, Iterable) and not isinstance(noncentered, str)
+    if not named and not isinstance(noncentered, bool) and noncentered != "auto":
         raise ModelError(f"noncentered must be 'auto', True, False or a list of site names, not {noncentered!r}.")
     if not isinstance(noncentered, (str, bool)):
         _check_named(plan, noncentered)
@@ -107,15 +109,9 @@ def _obstacle(site: Site) -> str | None:
         return "it lies on a circle"
     if not site.source.parents:
         return "its prior has no hyperparameters"
-    if not isinstance(_base(site.template), FAMILIES):
+    if not isinstance(base_of(site.template), FAMILIES):
         return "its prior is of no location-scale family"
     return None
-
-
-def _base(distribution: Any) -> Any:
-    while isinstance(distribution, (dist.Independent, dist.ExpandedDistribution)):
-        distribution = distribution.base_dist
-    return distribution
 
 
 def reparametrise(model: Callable[..., Any], decisions: Mapping[str, Decision]) -> Callable[..., Any]:

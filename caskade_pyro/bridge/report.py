@@ -56,7 +56,11 @@ def _parents_first(sites: Sequence[SiteDescription]) -> tuple[SiteDescription, .
 def _inner_plates(plan: Plan) -> tuple[PlateDescription, ...]:
     """The plates that the simulator opens itself; how many members it draws may differ from run to run."""
     drawn = plan.layout.plate_names
-    found = {name: None if name in drawn else size for site in plan.inner for name, size in site.plates}
+    found = {
+        name: None if name in drawn else size
+        for site in plan.inner
+        for name, size in zip(site.plates.names, site.plates.sizes, strict=True)
+    }
     return tuple(PlateDescription(name, size) for name, size in found.items() if name not in plan.sizes)
 
 

@@ -10,13 +10,13 @@ import pyro
 from pyro.poutine.runtime import Message, apply_stack
 from torch import Tensor
 
-from ..errors import ModelError, ObservationError, PriorError
+from ..errors import ModelError, ObservationError, PlateError, PriorError
 from ..graph.nodes.shapes import Shape, broadcast_shapes, show
 from ..graph.plates.distributions import map_batch
 from ..graph.plates.subsample import Picks, picked_constants
 from .data import Data
 from .distributions import to_pyro
-from .observations import Observation, align, of_present
+from .observations import ROWS, Observation, align, of_present
 from .plan import Plan, Reported, Site
 from .plates import SitePlates
 from .priors import site_distribution
@@ -117,9 +117,17 @@ class Run:
         for param, constant in picked_constants(self.plan.layout, self.picks).items():
             values[param] = constant.reshape((1,) * len(self.batch) + tuple(constant.shape))
         wanted = tuple(one.param for one in self.plan.reported)
-        return simulate(
-            self.plan.layout, simulator, values, self.batch, lambda evaluation: computed(evaluation, wanted)
-        )
+        try:
+            return simulate(
+                self.plan.layout, simulator, values, self.batch, lambda evaluation: computed(evaluation, wanted)
+            )
+        except (RuntimeError, ValueError) as error:
+            if "size" not in str(error) or not self.picks.indices:
+                raise
+            names = ", ".join(self.picks.indices)
+            raise PlateError(
+                f"{simulator.name} cannot take some members of plate {names} alone: {error}. {ROWS}"
+            ) from error
 
     def report(self, values: Values) -> None:
         """Show Pyro what pointers and live params computed, as deterministic sites."""

@@ -104,7 +104,8 @@ class TruncatedNormal(dist.TorchDistribution):
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Draws by the inverse of the cumulative distribution; differentiable in all parameters."""
         shape = tuple(sample_shape) + tuple(self.batch_shape)
-        return self.icdf(torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device))
+        # In single precision one uniform number in 2^24 is zero, whose quantile may be infinite.
+        return self.icdf(torch.rand(shape, dtype=torch.float64, device=self.loc.device))
 
     def icdf(self, value: Tensor) -> Tensor:
         """The quantile at a probability."""

@@ -34,7 +34,9 @@ def to_user_params(bound: BoundModel, draws: dict[str, Tensor], noncentered: Non
     decisions = bound.decisions(noncentered)
     draws = draws | draw_discrete(bound, draws, noncentered)
     pointers = [one for one in plan.reported if not one.from_simulator]
-    inner = {site.name: draws[site.name] for site in plan.latent_inner if site.name in draws}
+    inner = {
+        site.name: draws[site.name].reshape((-1, *site.draw_shape)) for site in plan.latent_inner if site.name in draws
+    }
     if pointers or any(decision.reparam is not None for decision in decisions.values()):
         model = reparametrise(bound.latents, decisions)
         names = [site.name for site in plan.sites] + [one.name for one in pointers]

@@ -26,7 +26,8 @@ from ..errors import CompilationError
 from .lowered import Lowered
 from .lowering import lower
 from .program import Program
-from .scalar_code import NotSmallError, baked, write_scalars
+from .scalar_code import baked, write_scalars
+from .scalar_views import NotSmallError
 
 __all__ = ["Native", "cache_folder", "load_native"]
 
@@ -68,10 +69,7 @@ def _key(program: Program) -> str:
 @functools.cache
 def _own_code() -> str:
     """What makes the compiled code: another version of it makes other code."""
-    here = Path(__file__).parent
-    sources = [
-        (here / name).read_bytes() for name in ("decompositions.py", "lowering.py", "native.py", "scalar_code.py")
-    ]
+    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
     return hashlib.sha256(b"".join(sources)).hexdigest()
 
 

@@ -20,30 +20,18 @@ from torch._decomp import core_aten_decompositions
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ..errors import CompilationError
 from .decompositions import small_decompositions
 from .lowered import Lowered
 from .program import INDEXING, Program
+from .scalar_views import VIEWS, Array, NotSmallError, UnknownOperationError, as_array, numbers
 
-__all__ = ["MOST_LINES", "NotSmallError", "baked", "write_scalars"]
+__all__ = ["MOST_INPUTS", "baked", "write_scalars"]
 
 MOST_INPUTS = 2_000
 """The most numbers that a density may read to be written out."""
 
 FEW_LINES, MOST_LINES = 10_000, 40_000
 """The most lines of a density that is written out: where its tensors are large, and where its operations are many."""
-
-Array = np.ndarray[Any, Any]
-
-aten = torch.ops.aten
-
-
-class NotSmallError(CompilationError):
-    """A density is too large to be written out, or does what is not known here."""
-
-
-class UnknownOperationError(NotSmallError):
-    """An operation is not known here; written in others, it may be."""
 
 
 def baked(program: Program) -> dict[int, Tensor]:
@@ -215,6 +203,8 @@ class Writer:
             return args[0]
         if name in VIEWS:
             return VIEWS[name](*args, **kwargs)
+        if name not in PLAIN and name not in WRITTEN:
+            raise UnknownOperationError(f"{name} is not known in scalars")
         kind = self._kind(node)
         if name in PLAIN and not kwargs:
             return self._each(PLAIN[name], args, kind if name not in COMPARING else self._operands(node), kind)
@@ -234,7 +224,7 @@ class Writer:
         return self.scalar if any(one.is_floating_point() for one in tensors) else "int64_t"
 
     def _each(self, template: str, args: Sequence[Any], operands: str, kind: str) -> Array:
-        arrays = np.broadcast_arrays(*(_array(one) for one in args))
+        arrays = np.broadcast_arrays(*(as_array(one) for one in args))
         found = np.empty(arrays[0].shape, dtype=object)
         for index in np.ndindex(found.shape):
             shown = [self.use(one[index], operands) for one in arrays]
@@ -254,98 +244,6 @@ class Writer:
         half = len(terms) // 2
         left, right = self.total(kind, terms[:half]), self.total(kind, terms[half:])
         return self.let(f"{self.use(left, kind)} + {self.use(right, kind)}", kind)
-
-
-def _array(value: Any) -> Array:
-    if isinstance(value, np.ndarray):
-        return value
-    found = np.empty((), dtype=object)
-    found[()] = value
-    return found
-
-
-# Views
-
-
-def _stack(parts: Sequence[Array], dim: int = 0) -> Array:
-    return np.stack(parts, axis=dim)
-
-
-def _cat(parts: Sequence[Array], dim: int = 0) -> Array:
-    return np.concatenate(parts, axis=dim)
-
-
-def _expand(a: Array, sizes: Sequence[int], **_: Any) -> Array:
-    own = (1,) * (len(sizes) - a.ndim) + a.shape
-    return np.broadcast_to(a.reshape(own), [o if s == -1 else s for s, o in zip(sizes, own, strict=True)])
-
-
-def _slice(a: Array, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Array:
-    return a[(slice(None),) * (dim % a.ndim) + (slice(start, None if end is None else min(end, a.shape[dim]), step),)]
-
-
-def _squeeze(a: Array, dim: Any = None) -> Array:
-    dims = range(a.ndim) if dim is None else [dim] if isinstance(dim, int) else dim
-    return a.reshape([s for d, s in enumerate(a.shape) if not (s == 1 and d in {one % a.ndim for one in dims})])
-
-
-def _diagonal(a: Array, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Array:
-    return np.diagonal(a, offset, dim1, dim2)
-
-
-def _pad(a: Array, pad: Sequence[int], value: Any = 0) -> Array:
-    found = a
-    for number in range(len(pad) // 2):
-        before, after = pad[2 * number], pad[2 * number + 1]
-        axis = a.ndim - 1 - number
-        found = found[(slice(None),) * axis + (slice(max(-before, 0), found.shape[axis] - max(-after, 0)),)]
-        widths = [(0, 0)] * a.ndim
-        widths[axis] = (max(before, 0), max(after, 0))
-        found = np.pad(found, widths, constant_values=float(value))
-    return found
-
-
-def _full(sizes: Sequence[int], value: Any, **_: Any) -> Array:
-    return np.full(tuple(sizes), value, dtype=object)
-
-
-def _index(a: Array, indices: Sequence[Any]) -> Array:
-    found: Array = a[_numbers(indices)]
-    return found
-
-
-def _numbers(indices: Sequence[Any]) -> tuple[Any, ...]:
-    if any(isinstance(one, np.ndarray) and any(isinstance(i, str) for i in one.reshape(-1)) for one in indices):
-        raise NotSmallError("it looks up what a param says")
-    return tuple(slice(None) if one is None else np.array(one, dtype=np.int64) for one in indices)
-
-
-VIEWS: dict[str, Callable[..., Any]] = {
-    "reshape": lambda a, shape: a.reshape(tuple(shape)),
-    "view": lambda a, shape: a.reshape(tuple(shape)),
-    "_unsafe_view": lambda a, shape: a.reshape(tuple(shape)),
-    "expand": _expand,
-    "permute": lambda a, dims: a.transpose(tuple(dims)),
-    "transpose": lambda a, one, other: a.swapaxes(one, other) if a.ndim else a,
-    "t": lambda a: a.T,
-    "unsqueeze": np.expand_dims,
-    "squeeze": _squeeze,
-    "select": lambda a, dim, index: a[(slice(None),) * (dim % a.ndim) + (index,)] if a.ndim > 1 else _array(a[index]),
-    "slice": _slice,
-    "diagonal": _diagonal,
-    "flip": np.flip,
-    "stack": _stack,
-    "cat": _cat,
-    "unbind": lambda a, dim=0: [_array(one) for one in np.moveaxis(a, dim, 0)],
-    "constant_pad_nd": _pad,
-    "full": _full,
-    "zeros": lambda sizes, **_: _full(sizes, 0),
-    "ones": lambda sizes, **_: _full(sizes, 1),
-    "scalar_tensor": lambda value, **_: _array(value),
-    "arange": lambda *ends, **_: np.array(range(*ends), dtype=object),
-    "index": _index,
-    "split": lambda a, size, dim=0: np.split(a, range(size, a.shape[dim], size), axis=dim),
-}
 
 
 # Operations of more than one line
@@ -430,7 +328,7 @@ def _index_put(
     writer: Writer, _: fx.Node, kind: str, a: Array, indices: Sequence[Any], values: Array, accumulate: bool = False
 ) -> Array:
     found = a.copy()
-    places = np.arange(a.size).reshape(a.shape)[_numbers(indices)]
+    places = np.arange(a.size).reshape(a.shape)[numbers(indices)]
     flat, given = found.reshape(-1), np.broadcast_to(values, places.shape).reshape(-1)
     for place, value in zip(places.reshape(-1), given, strict=True):
         old = flat[place]
@@ -446,7 +344,18 @@ def _mean(
     return writer._each("{0} / {1}", (total, a.size // max(total.size, 1)), kind, kind)
 
 
+def _prod(
+    writer: Writer, _: fx.Node, kind: str, a: Array, dim: int | None = None, keepdim: bool = False, **__: Any
+) -> Array:
+    rows = a.reshape(1, -1) if dim is None else np.moveaxis(a, dim, -1)
+    found = rows[..., 0]
+    for index in range(1, rows.shape[-1]):
+        found = writer._each("{0} * {1}", (found, rows[..., index]), kind, kind)
+    return found.reshape(()) if dim is None else np.expand_dims(found, dim) if keepdim else found
+
+
 WRITTEN: dict[str, Callable[..., Any]] = {
+    "prod": _prod,
     "sum": _sum,
     "mean": _mean,
     "add": _plus,

@@ -147,7 +147,8 @@ def box_style(diagram: Diagram) -> dict[str, dict[str, str]]:
 
 
 def _label_places(diagram: Diagram) -> dict[str, dict[str, str]]:
-    """Labels stand below, where no edges come in; or above, if more edges leave the box, which they do below."""
+    """Labels stand at the lower right, where no edges come in; if more edges leave the box, on the side of those that come."""
+    away = {"labelloc": "t"} if direction(diagram) == "TB" else {"labeljust": "l"}
     balance = {box.id: 0 for box, _ in diagram.walk()}
     around = {
         node: {"/".join(plates[:n]) for n in range(1, len(plates) + 1)} for node, plates in diagram.plates().items()
@@ -157,4 +158,4 @@ def _label_places(diagram: Diagram) -> dict[str, dict[str, str]]:
             balance[box] += 1
         for box in around[edge.head] - around[edge.tail]:
             balance[box] -= 1
-    return {box: {"labelloc": "t"} if leaving > 0 else {} for box, leaving in balance.items()}
+    return {box: away if leaving > 0 else {} for box, leaving in balance.items()}

@@ -9,10 +9,13 @@ import numpy as np
 import pyro
 import torch
 from pyro import poutine
+from pyro.distributions import ImproperUniform
 from torch import Tensor
 
 from ..bridge.bound import BoundModel
+from ..bridge.distributions import base_of
 from ..bridge.many import chunks, natural, trace_of_many, traces
+from ..bridge.plan import InnerSite
 from ..errors import ModelError, SamplingError
 from .progress import progress_bar
 from .seeds import seeded, stream_seed
@@ -62,7 +65,19 @@ def draw_predictions(
             with seeded(stream_seed(seed, 1)):
                 return _one_by_one(bound, given, draws, bar)
         except NotImplementedError as error:
-            raise SamplingError(f"A prior is improper, so that nothing can be drawn from it: {error}") from error
+            raise SamplingError(_cannot_draw(bound, given, error)) from error
+
+
+def _cannot_draw(bound: BoundModel, params: Mapping[str, Tensor], error: NotImplementedError) -> str:
+    """Why nothing can be drawn."""
+    left = [site for site in bound.plan.sites if site.name not in params]
+    improper = [site.name for site in left if isinstance(base_of(site.template), ImproperUniform)]
+    if not improper:
+        return f"A distribution of {bound!r} cannot draw: {str(error).splitlines()[0]}."
+    return (
+        f"The prior of {', '.join(improper)} is improper, so that nothing can be drawn from it. Give a proper one for "
+        f'predictions: PyroModel(..., priors={{"{improper[0]}": ...}}).'
+    )
 
 
 def _own_dims(bound: BoundModel) -> dict[str, int]:
@@ -88,13 +103,13 @@ def _side_by_side(
 
 def _one_by_one(bound: BoundModel, params: Mapping[str, Tensor], draws: int, bar: Any) -> Arrays:
     plan, own = bound.plan, _own_dims(bound)
-    inner = [site.name for site in plan.latent_inner]
+    inner = {site.name: site for site in plan.latent_inner}
     found: dict[str, list[Tensor]] = {name: [] for name in (*own, *inner)}
     for draw in range(draws):
         trace = poutine.trace(_at(bound, params, draw)).get_trace()
         for name, values in found.items():
             value = cast("Tensor", trace.nodes[name]["value"] if name in trace.nodes else torch.zeros(0))
-            values.append(value if name in inner else natural(plan, name, value, own[name], 0))
+            values.append(_compact(value, inner[name]) if name in inner else natural(plan, name, value, own[name], 0))
         bar.update()
     return {name: _stacked(values) for name, values in found.items()}
 
@@ -102,10 +117,17 @@ def _one_by_one(bound: BoundModel, params: Mapping[str, Tensor], draws: int, bar
 def _at(bound: BoundModel, params: Mapping[str, Tensor], draw: int) -> Callable[[], Any]:
     values = {
         site.name: params[site.name][draw].reshape(site.plates.batch_shape + site.shape)
-        for site in bound.plan.sites
+        for site in bound.plan.latents
         if site.name in params
     }
     return cast("Callable[[], Any]", poutine.condition(bound.predictive, data=values))
+
+
+def _compact(value: Tensor, site: InnerSite) -> Tensor:
+    """A value without the dims that are no plates of its site."""
+    own = value.ndim - len(site.shape)
+    kept = [value.shape[own + dim] for dim in site.plates.dims if -dim <= own]
+    return value.reshape((*kept, *value.shape[own:]))
 
 
 def _stacked(values: list[Tensor]) -> np.ndarray[Any, Any]:

@@ -76,7 +76,7 @@ class Fitted:
                     pyro.plate(name, plan.sizes[name], dim=plan.dims[name]) for name in plan.sizes
                 ]
             one_by_one = [guide() for _ in range(draws)]
-        return {name: torch.stack([one[name] for one in one_by_one]) for name in one_by_one[0]}
+        return {name: torch.stack([one[name].detach() for one in one_by_one]) for name in one_by_one[0]}
 
 
 def run_svi(

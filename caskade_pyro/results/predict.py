@@ -57,7 +57,7 @@ def predict(
     draws: int | None = None,
     seed: int | None = None,
     *,
-    new: Sequence[str] = (),
+    new: str | Sequence[str] = (),
     chunk_size: int | None = None,
     progress: bool = True,
 ) -> az.InferenceData:
@@ -99,7 +99,7 @@ def predict(
         (2, 50, 2)
     """
     plan = bound.plan
-    params, (chains, available) = posterior_draws(plan, posterior, new)
+    params, (chains, available) = posterior_draws(plan, posterior, (new,) if isinstance(new, str) else new)
     draws = available if draws is None else min(draws, available)
     picked = np.linspace(0, available - 1, draws).round().astype(int)
     thinned = {

@@ -281,7 +281,11 @@ class Node:
         """Nothing to move: only params hold values."""
 
     def graphviz(
-        self, saveto: str | None = None, *, collapse: str | Node | Sequence[str | Node] = (), depth: int | None = None
+        self,
+        saveto: str | PathLike[str] | None = None,
+        *,
+        collapse: str | Node | Sequence[str | Node] = (),
+        depth: int | None = None,
     ) -> graphviz.Digraph:
         """A picture of the graph at and below this node, with a box around every plate.
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ParamConfigurationError, PriorError
+from ..plates.distributions import without_validation
 from .paths import node_path
 from .shapes import Shape
 from .structure import is_param
@@ -67,8 +68,9 @@ def _shape_of_draw(param: Param, known: dict[Any, Shape]) -> Shape:
     if prior is None:
         return ()
     try:
-        built = prior.build(stand_in)
-    except (ValueError, TypeError, RuntimeError) as error:
+        with without_validation():  # only the shapes of the stand-ins mean something
+            built = prior.build(stand_in)
+    except (AttributeError, ValueError, TypeError, RuntimeError) as error:  # a pointer may meet a value of None
         raise ParamConfigurationError(
             f"Param {node_path(param)}: its shape cannot be told from its prior {prior}; give shape=(...). ({error})"
         ) from None

@@ -67,9 +67,13 @@ def _resized(placement: Placement, sizes: Mapping[str, int]) -> Placement:
 def picked_constants(layout: PlateLayout, picks: Picks) -> dict[Any, Tensor]:
     """The values of the static params that have one for each member of a subsampled plate, those of the picked members."""
     found: dict[Any, Tensor] = {}
+    if not picks.indices:
+        return found
     for placement in layout.placements:
-        param = placement.param
-        value = param.stored_value if param.static else None
+        param: Any = placement.param
+        # Params of the package `caskade` have but one value.
+        stored = "stored_value" if hasattr(param, "stored_value") else "value"
+        value = getattr(param, stored) if param.static else None
         if value is not None and any(name in picks.indices for name in placement.plates):
             batch = value.ndim - len(placement.shape)
             found[param] = picks.rows(value, placement.chain[:batch], max(0, batch - len(placement.chain)))

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ...errors import MissingDependencyError
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     import graphviz
 
     from ..nodes.node import Node
@@ -22,11 +24,19 @@ __all__ = ["Renderer", "install_renderer", "renderer"]
 class Renderer(Protocol):
     """What draws graphs and models."""
 
-    def graph(self, node: Node, saveto: str | None, *, collapse: Any, depth: int | None) -> graphviz.Digraph:
+    def graph(
+        self, node: Node, saveto: str | PathLike[str] | None, *, collapse: Any, depth: int | None
+    ) -> graphviz.Digraph:
         """Draw the graph below a node."""
 
     def model(
-        self, description: ModelDescription, saveto: str | None, *, collapse: Any, depth: int | None, posterior: Any
+        self,
+        description: ModelDescription,
+        saveto: str | PathLike[str] | None,
+        *,
+        collapse: Any,
+        depth: int | None,
+        posterior: Any,
     ) -> graphviz.Digraph:
         """Draw the plate diagram of a model."""
 

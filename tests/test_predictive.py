@@ -1,0 +1,186 @@
+"""Predictions and log likelihoods, for every model of the registry and for members that no fit has seen."""
+
+import arviz as az
+import numpy as np
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+from registry import PAIRS
+from registry.pair import data, latents, trace
+from registry.priors import Population
+
+import caskade_pyro as ck
+from caskade_pyro.inference import predictive
+
+MADE = {name: pair() for name, pair in PAIRS.items()}
+proper = pytest.mark.parametrize("name", [name for name, pair in MADE.items() if not pair.improper])
+with_data = pytest.mark.parametrize("name", PAIRS)
+doubles = pytest.mark.usefixtures("float64")
+
+DRAWS = 5
+
+
+def check_dims(bound, group, draws):
+    """Dims of a group of draws are the plates, with their sizes, then the own dims of each variable."""
+    plan = bound.plan
+    own = {one.name: (one.plate_names, one.shape) for one in (*plan.in_plates, *plan.latent_inner)}
+    own |= {one.name: (one.dims, one.event_shape) for one in plan.observations.values()}
+    sizes = {
+        **plan.sizes,
+        **{name: size for one in plan.inner for name, size in zip(one.plates.names, one.plates.sizes, strict=True)},
+    }
+    for name, variable in group.data_vars.items():
+        plates, shape = own[name]
+        assert variable.dims[: 2 + len(plates)] == ("chain", "draw", *plates), name
+        assert variable.shape == (*draws, *(sizes[plate] for plate in plates), *shape), name
+
+
+@doubles
+@proper
+def test_prior_predictions(name, monkeypatch):
+    """Prior predictions have all sites, all that is reported, and data, in dims of their plates, and run side by side."""
+    pair = PAIRS[name]()
+    bound = pair.bound
+    if not pair.one_by_one:
+        monkeypatch.delattr(predictive, "_one_by_one")
+    found = ck.prior_predictive(bound, draws=DRAWS, seed=1, progress=False)
+    plan = bound.plan
+    assert set(found.prior.data_vars) == {one.name for one in (*plan.latents, *plan.reported)}
+    assert found.prior_predictive.data_vars.keys() == plan.observations.keys()
+    check_dims(bound, found.prior, (1, DRAWS))
+    check_dims(bound, found.prior_predictive, (1, DRAWS))
+    for variable in (*found.prior.data_vars.values(), *found.prior_predictive.data_vars.values()):
+        assert np.isfinite(variable).all()
+    again = ck.prior_predictive(bound, draws=DRAWS, seed=1, chunk_size=2, progress=False)
+    assert again.prior_predictive.sizes == found.prior_predictive.sizes
+
+
+def posterior_of(bound, draws=DRAWS, chains=2):
+    """Draws from the prior in the form of a posterior, and each of them by Pyro's sites."""
+    plan = bound.plan
+    values = [latents(trace(bound)) for _ in range(chains * draws)]
+    names = {one.name: one.draw_shape for one in plan.latents}
+    arrays = {
+        name: torch.stack([one[name].reshape(shape) for one in values]).reshape(chains, draws, *shape).numpy()
+        for name, shape in names.items()
+    }
+    return az.from_dict(posterior=arrays), values
+
+
+@doubles
+@with_data
+def test_predictions_from_a_posterior(name):
+    """Predictions have the data's dims, the chains and draws of the posterior, and no missing entries."""
+    bound = PAIRS[name]().bound
+    posterior, _ = posterior_of(bound)
+    found = ck.predict(bound, posterior, seed=1, progress=False).posterior_predictive
+    live = {one.name for one in bound.plan.reported if one.from_simulator}
+    assert set(found.data_vars) == {*bound.plan.observations, *live}
+    check_dims(bound, found, (2, DRAWS))
+    for variable in found.data_vars.values():
+        assert np.isfinite(variable).all()
+    few = ck.predict(bound, posterior, draws=2, seed=1, progress=False).posterior_predictive
+    check_dims(bound, few, (2, 2))
+
+
+@doubles
+@with_data
+def test_log_likelihoods_sum_to_the_density_of_the_data(name):
+    """The log likelihoods of single observations sum to that of the data, and are NaN where data are missing."""
+    pair = PAIRS[name]()
+    bound = pair.bound
+    posterior, values = posterior_of(bound)
+    found = ck.log_likelihood(bound, posterior, progress=False).log_likelihood
+    assert found.data_vars.keys() == bound.data.keys()
+    for observation in bound.plan.observations.values():
+        pointwise = found[observation.name]
+        assert pointwise.dims == ("chain", "draw", *observation.dims)
+        sums = pointwise.values.reshape(len(values), -1)
+        by_hand = [trace(pair.by_hand, one).nodes[observation.name]["log_prob"].sum().item() for one in values]
+        np.testing.assert_allclose(np.nansum(sums, -1), by_hand, rtol=1e-10, atol=1e-12)
+        gone = torch.isnan(bound.data[observation.name]).expand(observation.batch_shape + observation.event_shape)
+        gone = gone.reshape(*observation.batch_shape, -1).all(-1).numpy()
+        assert (np.isnan(pointwise.values) == gone).all()
+
+
+@doubles
+def test_single_log_likelihoods_stand_in_the_order_of_the_data():
+    """Where data have their plates in another order than Pyro, log likelihoods and predictions follow the data."""
+    bound = PAIRS["nested_transposed"]().bound
+    posterior, values = posterior_of(bound)
+    found = ck.log_likelihood(bound, posterior, progress=False).log_likelihood["obs"].values.reshape(-1, 5, 3)
+    for one, row in zip(values, found, strict=True):
+        ability = one["schools.pupils.ability"].reshape(3, 5).T
+        expected = dist.Normal(ability, one["noise"]).log_prob(bound.data["obs"])
+        torch.testing.assert_close(torch.as_tensor(row), expected)
+    assert (posterior.posterior["schools.pupils.ability"].shape) == (2, DRAWS, 3, 5)
+
+
+class Group(Population):
+    def __init__(self, n):
+        super().__init__(n)
+        self.mean = ck.Param("mean", prior=dist.Normal(0.0, 1.0))
+        self.spread = ck.Param("spread", prior=dist.HalfNormal(1.0))
+        self.members.value.prior = ck.prior(dist.Normal, self.mean, self.spread)
+
+
+def group(n, **kwargs):
+    return ck.PyroModel(Group(n).observed, dims={"obs": ("members",)}).bind(**kwargs)
+
+
+@doubles
+def test_predictions_for_new_members():
+    """The params of new members follow the population that each draw describes, and so do their data."""
+    draws = 4000
+    mean, spread = np.full((1, draws), 2.0), np.full((1, draws), 0.5)
+    mean[0, ::2], spread[0, ::2] = -3.0, 0.1
+    seen = {"mean": mean, "spread": spread, "members.value": np.full((1, draws, 3), 77.0)}
+    posterior = az.from_dict(posterior=seen)
+    found = ck.predict(group(7), posterior, seed=1, new=("members",), progress=False).posterior_predictive
+    assert found["obs"].dims == ("chain", "draw", "members")
+    assert found["members.value"].shape == (1, draws, 7)
+    for start, loc, scale in ((1, 2.0, 0.5), (0, -3.0, 0.1)):
+        values = found["members.value"].values[0, start::2]
+        assert values.mean() == pytest.approx(loc, abs=5 * scale / values.size**0.5)
+        assert values.std() == pytest.approx(scale, rel=0.05)
+        errors = found["obs"].values[0, start::2] - values
+        assert errors.std() == pytest.approx(0.3, rel=0.05)
+
+
+@doubles
+def test_old_members_are_predicted_with_their_own_params():
+    """Without new=, members keep the params of the posterior."""
+    values = np.array([[[10.0, 20.0, 30.0]]]).repeat(50, 1)
+    posterior = az.from_dict(posterior={"mean": np.zeros((1, 50)), "spread": np.ones((1, 50)), "members.value": values})
+    found = ck.predict(group(3, obs=data(3)), posterior, seed=1, progress=False).posterior_predictive
+    assert set(found.data_vars) == {"obs"}
+    assert np.abs(found["obs"].values - values).max() < 0.3 * 6
+
+
+@doubles
+def test_sites_of_the_simulator_keep_their_posterior_values():
+    """Predictions use the draws of sites that the simulator samples itself, and do not draw these anew."""
+    bound = PAIRS["sites_of_the_simulator"]().bound
+    shots = np.array([100.0, 200.0, 300.0, 400.0])
+    seen = {"level": 0.0, "jitter": 1.0, "members.value": np.array([1.0, 2.0, 3.0]), "shot": shots}
+    posterior = az.from_dict(
+        posterior={name: np.broadcast_to(one, (1, 20, *np.shape(one))) for name, one in seen.items()}
+    )
+    found = ck.predict(bound, posterior, seed=1, progress=False).posterior_predictive["obs"].values
+    assert np.abs(found - (np.array([1.0, 2.0, 3.0])[:, None] + shots)).max() < 0.5 * 6
+
+
+@doubles
+def test_missing_data_are_imputed_from_what_is_known_of_them():
+    """A missing entry is predicted with the params of its own member."""
+    values = np.array([[[10.0, 20.0, 30.0]]]).repeat(400, 1)
+    posterior = az.from_dict(
+        posterior={"mean": np.zeros((1, 400)), "spread": np.ones((1, 400)), "members.value": values}
+    )
+    bound = group(3, obs=torch.tensor([10.0, torch.nan, 30.0]))
+    found = ck.predict(bound, posterior, seed=1, progress=False)
+    assert found.posterior_predictive["obs"][..., 1].mean().item() == pytest.approx(20.0, abs=0.1)
+    assert np.isnan(found.observed_data["obs"].values).tolist() == [False, True, False]
+    unobserved = poutine.trace(bound).get_trace().nodes["obs"]
+    assert torch.isfinite(unobserved["value"]).all()
