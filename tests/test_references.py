@@ -10,6 +10,9 @@ import caskade_pyro as ck
 pytestmark = pytest.mark.filterwarnings("ignore:.*draws diverged:caskade_pyro.ConvergenceWarning")
 in_minutes = pytest.mark.slow
 
+# The scatter of five groups has a long tail, where trajectories diverge: they are told, as the warning says, to step less far.
+SETTINGS = {"pilots_crossed": {"target_accept": 0.99}}
+
 
 @pytest.mark.parametrize(
     "name", [name if name == "eight_schools" else pytest.param(name, marks=in_minutes) for name in MODELS]
@@ -18,5 +21,5 @@ def test_reference(name):
     """A posterior by ck.sample agrees with its reference in means, sds, R-hat and effective sample sizes."""
     data, known = load(name)
     bound, variables = MODELS[name](data)
-    posterior = ck.sample(bound, seed=1, progress=False)
+    posterior = ck.sample(bound, seed=1, progress=False, **SETTINGS.get(name, {}))
     check(posterior, known, variables)

@@ -21,9 +21,10 @@ from torch import Tensor
 
 from ..errors import CompilationError
 from .decompositions import small_decompositions
+from .lowered import Lowered
 from .program import Program
 
-__all__ = ["Lowered", "NotFlatError", "Wrapped", "lower"]
+__all__ = ["NotFlatError", "Wrapped", "lower"]
 
 SETTINGS: dict[str, Any] = {
     "cpp.threads": 1,  # a process for each chain: more threads would only get in each other's way
@@ -41,25 +42,6 @@ HARMLESS = {"clear", "empty_strided_cpu", "assert_size_stride", "assert_alignmen
 
 class NotFlatError(CompilationError):
     """The graph needs more than kernels on buffers."""
-
-
-@dataclass(frozen=True)
-class Lowered:
-    """A density as C++ kernels and the calls that run it.
-
-    Attributes:
-        sources: The C++ source of each kernel, a function named ``kernel``.
-        sizes: The size in bytes of every buffer; first the flat vector, then the constants, then those written.
-        calls: Of each call the kernel and, for each argument, the buffer and the offset in it in bytes.
-        gradient: Buffer and offset of the gradient.
-        value: Buffer and offset of the value.
-    """
-
-    sources: tuple[str, ...]
-    sizes: tuple[int, ...]
-    calls: tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
-    gradient: tuple[int, int]
-    value: tuple[int, int]
 
 
 def lower(program: Program) -> Lowered:
@@ -82,7 +64,7 @@ def lower(program: Program) -> Lowered:
     where = buffers.locate(gradient), buffers.locate(value)
     if not gradient.is_contiguous():
         raise NotFlatError("its gradient is not contiguous")
-    return Lowered(tuple(tape.sources), tuple(buffers.sizes), calls, *where)
+    return Lowered(tuple(tape.sources), tuple(buffers.sizes), calls, *where, True)
 
 
 class Wrapped:

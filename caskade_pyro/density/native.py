@@ -23,10 +23,18 @@ from platformdirs import user_cache_path
 from torch import Tensor
 
 from ..errors import CompilationError
-from .lowering import Lowered, lower
+from .lowered import Lowered
+from .lowering import lower
 from .program import Program
+from .scalar_code import baked, write_scalars
+from .scalar_views import NotSmallError
 
 __all__ = ["Native", "cache_folder", "load_native"]
+
+DEFAULT_COMPILER = "clang++" if sys.platform == "darwin" else "g++"
+
+FLAGS = ("-O1", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=off")
+"""For code that needs no headers of torch: no loops are in it that more would speed up."""
 
 
 def cache_folder() -> Path:
@@ -53,15 +61,15 @@ def load_native(program: Program) -> Native:
 
 def _key(program: Program) -> str:
     """The name of a program's folder: whatever changes the compiled code changes the name."""
-    things = (_own_code(), program.key(), torch.__version__, platform.machine(), _processor(), _compiler())
+    looked_up = [(number, tuple(one.shape), one.tolist()) for number, one in baked(program).items()]
+    things = (_own_code(), program.key(), looked_up, torch.__version__, platform.machine(), _processor(), _compiler())
     return hashlib.sha256(repr(things).encode()).hexdigest()[:32]
 
 
 @functools.cache
 def _own_code() -> str:
     """What makes the compiled code: another version of it makes other code."""
-    here = Path(__file__).parent
-    sources = [(here / name).read_bytes() for name in ("decompositions.py", "lowering.py", "native.py")]
+    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
     return hashlib.sha256(b"".join(sources)).hexdigest()
 
 
@@ -77,7 +85,7 @@ def _processor() -> str:
 
 @functools.cache
 def _compiler() -> str:
-    command = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    command = os.environ.get("CXX", DEFAULT_COMPILER)
     found = shutil.which(command)
     if found is None:
         return f"no {command}"
@@ -92,12 +100,15 @@ def _make(program: Program, folder: Path) -> None:
     """Lower, compile and put into the cache, all at once, so that no other process sees half of it."""
     if _compiler().startswith("no "):
         raise CompilationError(f"there is no C++ compiler ({_compiler().removeprefix('no ')}) on this machine")
-    lowered = lower(program)
+    try:
+        lowered = write_scalars(program)
+    except NotSmallError:
+        lowered = lower(program)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="making-") as made:
         source = Path(made) / "density.cpp"
         source.write_text(_source(lowered, program))
-        _compile(source)
+        _compile(source) if lowered.with_torch else _compile_alone(source)
         plan = {key: value for key, value in asdict(lowered).items() if key != "sources"}
         (Path(made) / "plan.json").write_text(json.dumps(plan))
         try:
@@ -121,6 +132,14 @@ def _compile(source: Path) -> None:
     except (CppCompileError, OSError) as error:
         lines = [line for line in str(error).splitlines() if "error" in line.lower()]
         raise CompilationError(f"the C++ compiler failed: {lines[0] if lines else error}") from error
+
+
+def _compile_alone(source: Path) -> None:
+    command = [os.environ.get("CXX", DEFAULT_COMPILER), *FLAGS, str(source), "-o", str(source.with_suffix(_suffix()))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if "error" in line] or [f"exit code {done.returncode}"]
+        raise CompilationError(f"the C++ compiler failed: {lines[0]}")
 
 
 def _source(lowered: Lowered, program: Program) -> str:

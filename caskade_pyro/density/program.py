@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.passes.dialect.common.cse_pass import CSEPass
 
-__all__ = ["Program", "trace_program"]
+__all__ = ["INDEXING", "Program", "trace_program"]
 
 aten = torch.ops.aten
 

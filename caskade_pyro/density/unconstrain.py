@@ -30,6 +30,8 @@ def to_sampled_values(bound: BoundModel, values: Mapping[str, Any], noncentered:
         SamplingError: There is no such site, or a value has another shape.
     """
     sites = {site.name: site for site in bound.plan.sites}
+    reported = {one.name for one in bound.plan.reported}  # which follow from the sites
+    values = {name: value for name, value in values.items() if name in sites or name not in reported}
     unknown = [name for name in values if name not in sites]
     if unknown:
         raise SamplingError(f"There is no site {', '.join(unknown)}; the sites are {', '.join(sites)}.")
