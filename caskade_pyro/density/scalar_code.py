@@ -131,6 +131,9 @@ PLAIN = {
 """Operations on single numbers, by name, in C++; their arguments are brought to the type of the result or its operands."""
 
 COMPARING = {"lt", "le", "gt", "ge", "eq", "ne", "isnan", "isinf", "isfinite"}
+CHECKS = {
+    "_linalg_check_errors"
+}  # of a factorisation that fails; ours gives NaN, which a sampler takes for a divergence
 SAME = {"detach", "alias", "clone", "lift_fresh_copy", "contiguous", "lift_fresh"}
 CAST = {torch.bool: "bool", torch.int64: "int64_t", torch.int32: "int32_t", torch.uint8: "uint8_t"}
 
@@ -174,7 +177,8 @@ class Writer:
         if math.isnan(number) or math.isinf(number):
             shown = "NAN" if math.isnan(number) else "-INFINITY" if number < 0 else "INFINITY"
             return f"({kind})({shown})"
-        return f"({kind}){element!r}" if number >= 0 else f"({kind})({element!r})"
+        shown = repr(int(element) if isinstance(element, (int, np.integer)) else number)
+        return f"({kind})({shown})"
 
     def let(self, expression: str, kind: str) -> str:
         """The variable that holds an expression; a new one only if it has not been computed yet."""
@@ -201,6 +205,8 @@ class Writer:
         kwargs = fx.node.map_arg(node.kwargs, self.values.__getitem__)
         if name in SAME:
             return args[0]
+        if name in CHECKS:
+            return None
         if name in VIEWS:
             return VIEWS[name](*args, **kwargs)
         if name not in PLAIN and name not in WRITTEN:
