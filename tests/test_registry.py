@@ -13,6 +13,7 @@ from registry import PAIRS
 from registry.pair import latents, trace
 
 import caskade_pyro as ck
+from caskade_pyro.bridge.circular import SHARPNESS
 from caskade_pyro.density.constrain import to_user_params
 
 every_pair = pytest.mark.parametrize("name", PAIRS)
@@ -74,14 +75,14 @@ def _renamed(decisions):
 def _ring_density(point, circle):
     """The log density of a point of the ring beside that of its direction, which is uniform on the circle.
 
-    Its square distance s from (-1, 0) follows Gamma(4, 4); the area element is ds dangle / 2.
+    Its square distance s from (-1, 0) follows Gamma(k, k); the area element is ds dangle / 2.
     """
     low, high = circle
     square = (point[..., 0] + 1) ** 2 + point[..., 1] ** 2
     area = torch.log(torch.tensor(0.5))
     direction = -torch.log(torch.tensor(2 * torch.pi))
     uniform = -torch.log(torch.tensor(high - low))
-    return torch.distributions.Gamma(4.0, 4.0).log_prob(square) - area + direction - uniform
+    return torch.distributions.Gamma(SHARPNESS, SHARPNESS).log_prob(square) - area + direction - uniform
 
 
 @doubles
