@@ -127,14 +127,18 @@ class _Sampler:
         except KeyboardInterrupt:
             pass
         except RuntimeError as error:
+            self._raise_failure()  # which is why nutpie, too, gave up
             raise SamplingError(str(error).partition("\n\nStack backtrace")[0]) from None
         self.sampler.abort()
-        if self._failed():
-            raise SamplingError(f"The density failed: {self.error}") from self.error
+        self._raise_failure()
         (draws,), (stats,) = self.sampler.take_results().get_arrow_trace()
         rows = _array(draws.column("z")).reshape(draws.num_rows, -1)
         found = {name: _array(stats.column(theirs)) for theirs, name in STATS.items()}
         return rows, {**found, "tuning": _array(stats.column("tuning"))}
+
+    def _raise_failure(self) -> None:
+        if self._failed():
+            raise SamplingError(f"The density failed: {self.error}") from self.error
 
     def _failed(self) -> bool:
         native = self.density.native
