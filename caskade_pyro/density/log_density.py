@@ -24,9 +24,6 @@ __all__ = ["LogDensity"]
 
 ValueAndGradient = tuple[Tensor, Tensor]
 
-CANDIDATES = 10
-"""Of so many points that chance gives, chains start at the one of the highest density."""
-
 BESIDE = (0.0, 0.1, -0.2)
 """Where, beside the starting point, the forms of a density are compared."""
 
@@ -128,7 +125,7 @@ class LogDensity:
         Raises:
             SamplingError: No finite point was found.
         """
-        return find_start(self._flat, self._one, seed, values, CANDIDATES)
+        return find_start(self._flat, self._one, seed, values)
 
     def value(self, z: Tensor) -> Tensor:
         """The log density at a vector ``(dim,)``, or at each of ``(n, dim)``."""

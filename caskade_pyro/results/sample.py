@@ -19,6 +19,7 @@ from ..inference.chains import Draws, run_chains
 from ..inference.engines import choose_engine
 from ..inference.seeds import fresh_seed, stream_seed
 from ..inference.settings import ChainSettings, Dense
+from ..inference.starts import find_starts
 from .arviz import to_inference_data
 from .diagnostics import warn_of_trouble
 from .fit import Fit
@@ -165,7 +166,7 @@ def _starts(
 ) -> tuple[tuple[np.ndarray[Any, Any], ...] | None, np.ndarray[Any, Any] | None]:
     """The starting points of the chains, and variances for the mass matrix, where they are known."""
     if start is None:
-        return None, None
+        return find_starts(density, chains, seed), None
     if not isinstance(start, Fit):
         given = density.sampled_values(start)
         points = [density.initial(stream_seed(seed, chain), given) for chain in range(chains)]
