@@ -39,7 +39,8 @@ class LogDensity:
 
     Args:
         bound: The model with its data.
-        noncentered: Which sites are offsets from their population: ``"auto"``, True, False or names.
+        noncentered: Which sites are offsets from their population: ``"auto"`` (nearly),
+            ``"offsets"`` (wholly) where the graph says it pays; True, False or names.
 
     Raises:
         SamplingError: The model has no continuous latent site, or no point of finite density was found.

@@ -58,7 +58,8 @@ def sample(
         engine: ``"auto"``: nutpie's NUTS on the compiled density, and where one of them cannot be had, the next best with a
             warning. ``"compiled"``: that or an error. ``"pyro"``: Pyro's own NUTS.
         cores: How many chains run at once; as many as there are processors by default.
-        noncentered: Which sites are sampled as offsets from their population: ``"auto"``, True, False or names.
+        noncentered: Which sites are sampled as offsets from their population: ``"auto"`` (nearly),
+            ``"offsets"`` (wholly) where the graph says it pays; True, False or names.
         target_accept: The acceptance probability to adapt the step size to; raise it against divergences. At 0.8, the usual
             default, chains of hierarchical models take a tenth fewer steps, and divergences are common.
         max_tree_depth: The bound on the number of doublings of a trajectory.
