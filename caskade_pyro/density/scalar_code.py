@@ -22,7 +22,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from .decompositions import small_decompositions
 from .lowered import Lowered
-from .program import INDEXING, Program
+from .program import Program
+from .recorder import INDEXING
 from .scalar_operations import CAST, CHECKS, COMPARING, HEADER, PLAIN, SAME, WRITTEN
 from .scalar_views import VIEWS, Array, NotSmallError, UnknownOperationError, as_array
 
