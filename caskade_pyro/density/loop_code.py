@@ -49,7 +49,7 @@ FOR_VECTORS(tan) FOR_VECTORS(asin) FOR_VECTORS(acos) FOR_VECTORS(sinh) FOR_VECTO
 
 def loops_are_fast() -> bool:
     """Whether the compiler here can be relied on to make vector code of loops that call the C library."""
-    return sys.platform == "linux" and platform.machine() == "x86_64"
+    return sys.platform == "linux" and platform.machine() == "x86_64" and platform.libc_ver()[0] == "glibc"
 
 
 def write_loops(program: Program) -> Lowered:

@@ -121,7 +121,8 @@ def _make(program: Program, folder: Path) -> None:
 
 def _lowered(program: Program) -> Lowered:
     """A program in C++: in scalars if it is small, in loops of our own, or in Inductor's, which take longest to make."""
-    writers = (write_scalars, write_loops) if loops_are_fast() else (write_scalars,)
+    ours = loops_are_fast() and "clang" not in _compiler()
+    writers = (write_scalars, write_loops) if ours else (write_scalars,)
     for write in writers:
         with contextlib.suppress(NotSmallError):
             return write(program)

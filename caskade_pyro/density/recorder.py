@@ -61,6 +61,7 @@ def record(function: Callable[[Tensor], Sequence[Tensor]], point: Tensor) -> tup
     recorder = Recorder()
     argument = point.detach().clone()
     recorder.mark(argument, recorder.argument)
+    recorder.argument.meta["val"] = _described(argument)
     with recorder:
         results = function(argument)
     return recorder.finished(results)
