@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -23,6 +24,7 @@ from platformdirs import user_cache_path
 from torch import Tensor
 
 from ..errors import CompilationError
+from .loop_code import loops_are_fast, write_loops
 from .lowered import Lowered
 from .lowering import lower
 from .program import Program
@@ -33,8 +35,8 @@ __all__ = ["Native", "cache_folder", "load_native"]
 
 DEFAULT_COMPILER = "clang++" if sys.platform == "darwin" else "g++"
 
-FLAGS = ("-O1", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=off")
-"""For code that needs no headers of torch: no loops are in it that more would speed up."""
+FLAGS = ("-std=c++17", "-shared", "-fPIC")
+"""For code that needs no headers of torch."""
 
 
 def cache_folder() -> Path:
@@ -100,15 +102,12 @@ def _make(program: Program, folder: Path) -> None:
     """Lower, compile and put into the cache, all at once, so that no other process sees half of it."""
     if _compiler().startswith("no "):
         raise CompilationError(f"there is no C++ compiler ({_compiler().removeprefix('no ')}) on this machine")
-    try:
-        lowered = write_scalars(program)
-    except NotSmallError:
-        lowered = lower(program)
+    lowered = _lowered(program)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="making-") as made:
         source = Path(made) / "density.cpp"
         source.write_text(_source(lowered, program))
-        _compile(source) if lowered.with_torch else _compile_alone(source)
+        _compile(source) if lowered.flags is None else _compile_alone(source, lowered.flags)
         plan = {key: value for key, value in asdict(lowered).items() if key != "sources"}
         (Path(made) / "plan.json").write_text(json.dumps(plan))
         try:
@@ -118,6 +117,16 @@ def _make(program: Program, folder: Path) -> None:
                 raise
             return
         Path(made).mkdir()  # for the context manager to remove
+
+
+def _lowered(program: Program) -> Lowered:
+    """A program in C++: in scalars if it is small, in loops of our own, or in Inductor's, which take longest to make."""
+    ours = loops_are_fast() and "clang" not in _compiler()
+    writers = (write_scalars, write_loops) if ours else (write_scalars,)
+    for write in writers:
+        with contextlib.suppress(NotSmallError):
+            return write(program)
+    return lower(program)
 
 
 def _compile(source: Path) -> None:
@@ -134,8 +143,15 @@ def _compile(source: Path) -> None:
         raise CompilationError(f"the C++ compiler failed: {lines[0] if lines else error}") from error
 
 
-def _compile_alone(source: Path) -> None:
-    command = [os.environ.get("CXX", DEFAULT_COMPILER), *FLAGS, str(source), "-o", str(source.with_suffix(_suffix()))]
+def _compile_alone(source: Path, flags: tuple[str, ...]) -> None:
+    command = [
+        os.environ.get("CXX", DEFAULT_COMPILER),
+        *flags,
+        *FLAGS,
+        str(source),
+        "-o",
+        str(source.with_suffix(_suffix())),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if "error" in line] or [f"exit code {done.returncode}"]

@@ -84,7 +84,8 @@ def numbers(indices: Sequence[Any]) -> tuple[Any, ...]:
     Raises:
         NotSmallError: They are not constant.
     """
-    if any(isinstance(one, np.ndarray) and any(isinstance(i, str) for i in one.reshape(-1)) for one in indices):
+    arrays = [one for one in indices if isinstance(one, np.ndarray)]
+    if any(one.dtype != object or any(isinstance(i, str) for i in one.reshape(-1)) for one in arrays):
         raise NotSmallError("it looks up what a param says")
     return tuple(slice(None) if one is None else np.array(one, dtype=np.int64) for one in indices)
 
