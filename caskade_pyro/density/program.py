@@ -83,6 +83,7 @@ def trace_program(log_density: Callable[[Tensor], Tensor], point: Tensor) -> Pro
     for node in graph.graph.nodes:
         if node.target == aten.view.default:  # which an operation written out in another memory layout would break
             node.target = aten.reshape.default
+    _fill_by_mask(graph)
     graph.graph.eliminate_dead_code()
     constants = _lift_constants(graph)
     graph.recompile()
@@ -91,6 +92,25 @@ def trace_program(log_density: Callable[[Tensor], Tensor], point: Tensor) -> Pro
     graph.graph.lint()
     graph.recompile()
     return Program(graph, constants, point)
+
+
+def _fill_by_mask(graph: fx.GraphModule) -> None:
+    """One number put where a mask is true becomes a choice for each entry, which has a form for many vectors."""
+    for node in list(graph.graph.nodes):
+        if node.target != aten.index_put.default or (len(node.args) > 3 and node.args[3]):
+            continue
+        filled, indices, number = node.args[:3]
+        if len(indices) != 1 or indices[0] is None:
+            continue
+        mask, before, value = (one.meta.get("val") for one in (indices[0], filled, number))
+        tensors = all(isinstance(one, Tensor) for one in (mask, before, value))
+        if not tensors or mask.dtype != torch.bool or mask.shape != before.shape or value.ndim > 0:
+            continue
+        with graph.graph.inserting_before(node):
+            chosen = graph.graph.call_function(aten.where.self, (indices[0], number, filled))
+        chosen.meta = dict(node.meta)
+        node.replace_all_uses_with(chosen)
+        graph.graph.erase_node(node)
 
 
 def _by_autograd(log_density: Callable[[Tensor], Tensor]) -> Callable[[Tensor], tuple[Tensor, Tensor]]:

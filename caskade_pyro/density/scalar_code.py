@@ -130,6 +130,9 @@ PLAIN = {
 }  # fmt: skip
 """Operations on single numbers, by name, in C++; their arguments are brought to the type of the result or its operands."""
 
+DEFAULTS: dict[str, tuple[Any, ...]] = {"softplus": (None, 1, 20)}
+"""The arguments of operations that may be left out at the end."""
+
 COMPARING = {"lt", "le", "gt", "ge", "eq", "ne", "isnan", "isinf", "isfinite"}
 CHECKS = {
     "_linalg_check_errors"
@@ -203,6 +206,7 @@ class Writer:
         name = node.target.__name__.partition(".")[0] if hasattr(node.target, "__name__") else str(node.target)
         args = fx.node.map_arg(node.args, self.values.__getitem__)
         kwargs = fx.node.map_arg(node.kwargs, self.values.__getitem__)
+        args = (*args, *DEFAULTS.get(name, ())[len(args) :])
         if name in SAME:
             return args[0]
         if name in CHECKS:
