@@ -15,8 +15,13 @@ __all__ = ["warn_of_trouble"]
 RHAT, ESS = 1.01, 400
 
 
-def warn_of_trouble(posterior: az.InferenceData) -> None:
-    """Warn where chains disagree, draws are too dependent, or trajectories diverged (Vehtari et al. 2021)."""
+def warn_of_trouble(posterior: az.InferenceData, stacklevel: int) -> None:
+    """Warn where chains disagree, draws are too dependent, or trajectories diverged (Vehtari et al. 2021).
+
+    Args:
+        posterior: The draws.
+        stacklevel: Where to say that the warning comes from.
+    """
     messages = []
     divergences = int(posterior["sample_stats"]["diverging"].sum())
     if divergences:
@@ -27,7 +32,7 @@ def warn_of_trouble(posterior: az.InferenceData) -> None:
     if posterior["posterior"].sizes["chain"] > 1:
         messages += _disagreement(posterior)
     for message in messages:
-        warn(ConvergenceWarning(message), stacklevel=3)
+        warn(ConvergenceWarning(message), stacklevel=stacklevel)
 
 
 def _disagreement(posterior: az.InferenceData) -> list[str]:

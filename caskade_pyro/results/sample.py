@@ -15,7 +15,7 @@ from ..bridge.bound import BoundModel
 from ..bridge.reparametrise import NonCentered
 from ..density import LogDensity
 from ..errors import ConvergenceWarning, SamplingError
-from ..inference.chains import run_chains
+from ..inference.chains import Draws, run_chains
 from ..inference.engines import choose_engine
 from ..inference.seeds import fresh_seed, stream_seed
 from ..inference.settings import ChainSettings, Dense
@@ -89,11 +89,7 @@ def sample(
         >>> dict(posterior.posterior.sizes)
         {'chain': 2, 'draw': 1000}
     """
-    for name, value in (("draws", draws), ("chains", chains)):
-        if value < 1:
-            raise SamplingError(f"{name} must be at least 1, not {value}.")
-    if tune < 0:
-        raise SamplingError(f"tune must not be negative, but is {tune}.")
+    _check_counts(draws, tune, chains)
     bound.check_samplable()
     bound.check_whole()
     seed = fresh_seed() if seed is None else seed
@@ -115,28 +111,47 @@ def sample(
     )
     prepared = perf_counter()
     drawn = run_chains(density, settings, chains, cores, progress)
-    attrs = {
-        "seed": seed,
-        "tuning_steps": tune,
-        "preparing_time": prepared - began,
-        "sampling_time": perf_counter() - prepared,
-        "step_sizes": drawn.step_sizes,
-        "engine": sampler,
-        "density": density.form
-        if density.eager_because is None
-        else f"{density.form}, because {density.eager_because}",
-    }
-    groups = {"posterior": _params(density, drawn.z), "sample_stats": drawn.stats}
-    posterior = to_inference_data(bound, groups, attrs)
-    if drawn.complete:
-        warn_of_trouble(posterior)
-    else:
-        kept = drawn.z.shape
-        warn(
-            ConvergenceWarning(f"Interrupted: kept {kept[1]} of {draws} draws of {kept[0]} of {chains} chains."),
-            stacklevel=2,
-        )
+    seconds = {"preparing_time": prepared - began, "sampling_time": perf_counter() - prepared}
+    posterior = _result(density, drawn, _attributes(density, settings, drawn) | seconds)
+    _warn(posterior, drawn, draws, chains)
     return posterior
+
+
+def _check_counts(draws: int, tune: int, chains: int) -> None:
+    for name, value in (("draws", draws), ("chains", chains)):
+        if value < 1:
+            raise SamplingError(f"{name} must be at least 1, not {value}.")
+    if tune < 0:
+        raise SamplingError(f"tune must not be negative, but is {tune}.")
+
+
+def _attributes(density: LogDensity, settings: ChainSettings, drawn: Draws) -> dict[str, Any]:
+    """What is kept with the draws of how they were made."""
+    why = "" if density.eager_because is None else f", because {density.eager_because}"
+    return {
+        "seed": settings.seed,
+        "tuning_steps": settings.tune,
+        "step_sizes": drawn.step_sizes,
+        "engine": settings.engine,
+        "density": f"{density.form}{why}",
+    }
+
+
+def _result(density: LogDensity, drawn: Draws, attrs: Mapping[str, Any]) -> az.InferenceData:
+    groups = {"posterior": _params(density, drawn.z), "sample_stats": drawn.stats}
+    return to_inference_data(density.bound, groups, attrs)
+
+
+def _warn(posterior: az.InferenceData, drawn: Draws, draws: int, chains: int) -> None:
+    """Warn of trouble, or after an interrupt of what is missing; called by `sample` itself, for the line that is shown."""
+    if drawn.complete:
+        warn_of_trouble(posterior, stacklevel=4)
+        return
+    kept = drawn.z.shape
+    warn(
+        ConvergenceWarning(f"Interrupted: kept {kept[1]} of {draws} draws of {kept[0]} of {chains} chains."),
+        stacklevel=3,
+    )
 
 
 def _params(density: LogDensity, z: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
