@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from .closeness import close, first_line
@@ -93,20 +93,19 @@ class FixedRows:
     Args:
         program: The traced density.
         rows: How many at once; a call with more runs in chunks, and the last one is filled up.
+        compiled: Whether torch's compiler makes code of it; where it fails, the graph runs as it is.
     """
 
     by_row = False
 
-    def __init__(self, program: Program, rows: int) -> None:
+    def __init__(self, program: Program, rows: int, compiled: bool = False) -> None:
         self.rows, self.constants = rows, program.constants
         example = program.point.expand(rows, -1).contiguous()
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):
             graph = make_fx(torch.func.functionalize(_mapped(program)))(example, *program.constants)
         graph.graph.eliminate_dead_code()
         graph.recompile()
-        self.graph: Callable[..., Any] = graph
-        if example.device.type != "cpu":  # where `native` is not for
-            self.graph = torch.compile(graph, dynamic=False)
+        self.graph = _compiled(graph, example, program.constants) if compiled else graph
 
     def run(self, z: Tensor) -> ValuesAndGradients:
         """The values and the gradients at the rows."""
@@ -122,6 +121,16 @@ class FixedRows:
         with torch.no_grad():
             gradients, values = self.graph(z.contiguous(), *self.constants)
         return values[:count], gradients[:count]
+
+
+def _compiled(graph: fx.GraphModule, example: Tensor, constants: tuple[Tensor, ...]) -> Callable[..., Any]:
+    code: Callable[..., Any] = torch.compile(graph, dynamic=False)
+    try:
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+            code(example, *constants)
+    except (RuntimeError, NotImplementedError, TypeError, ValueError):  # what torch raises where its compiler fails
+        return graph
+    return code
 
 
 def map_disagreement(program: Program, points: Tensor) -> str | None:

@@ -102,6 +102,11 @@ class LogDensity:
         return self._start.dtype
 
     @property
+    def device(self) -> torch.device:
+        """Where the vector lies: with the model's tensors."""
+        return self._start.device
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The sampled sites, in the order of the vector; non-centred ones are ``{site}_decentered``."""
         return tuple(self._flat.slots)
@@ -176,12 +181,15 @@ class LogDensity:
                 self._looped_because = map_disagreement(self._program, self._beside())
                 self._mapped = self._looped_because is None
             if self._mapped and rows is not None:
-                return FixedRows(self._program, min(rows, chunk_size or rows))
+                # The processor's code is `native`'s; where that cannot be had, neither can torch's.
+                return FixedRows(self._program, min(rows, chunk_size or rows), compiled=self.device.type != "cpu")
             if self._mapped:
                 return Vmapped(self._program, chunk_size)
         if not self._told:
             self._told = True
-            message = f"The density runs at one vector after the other, because {self._looped_because or self._eager_because}"
+            message = (
+                f"The density runs at one vector after the other, because {self._looped_because or self._eager_because}"
+            )
             warn(PerformanceWarning(message), stacklevel=stacklevel + 1)
         return Looped(self._one)
 

@@ -22,9 +22,9 @@ class ChainSettings:
         seed: The seed of the whole run.
         target_accept: The acceptance probability that the step size is adapted to.
         max_tree_depth: The bound on the number of doublings of a trajectory.
-        engine: ``"nutpie"`` or ``"pyro"``.
+        engine: ``"nutpie"``, ``"pyro"`` or ``"vectorized"``.
         dense: For Pyro, sites whose joint covariance the mass matrix learns, True for all.
-        low_rank: For nutpie, whether the mass matrix learns correlations.
+        low_rank: For nutpie and vectorized chains, whether the mass matrix learns correlations.
         starts: For each chain a starting point ``(dim,)``; None where the chain is to find one.
         variances: For Pyro, those that the mass matrix starts with, ``(dim,)``.
     """

@@ -19,6 +19,7 @@ from ..inference.chains import Draws, run_chains
 from ..inference.engines import choose_engine
 from ..inference.seeds import fresh_seed, stream_seed
 from ..inference.settings import ChainSettings, Dense
+from ..inference.vectorized import run_together
 from .arviz import to_inference_data
 from .diagnostics import warn_of_trouble
 from .fit import Fit
@@ -44,9 +45,11 @@ def sample(
     low_rank: bool = True,
     dense: bool | Sequence[str] = False,
     start: Fit | Mapping[str, Any] | None = None,
+    vectorized: bool = False,
+    chunk_size: int | None = None,
     progress: bool = True,
 ) -> az.InferenceData:
-    """Sample the posterior with NUTS (Hoffman and Gelman 2014), each chain in a process of its own.
+    """Sample the posterior with NUTS (Hoffman and Gelman 2014), each chain in a process of its own or all in one batch.
 
     Args:
         bound: The model with its data.
@@ -65,6 +68,11 @@ def sample(
         dense: Names of sites whose joint covariance the mass matrix learns; True for all sites; for Pyro's NUTS.
         start: Values by site, in the user's params, to start at; or a fit of the same model, then chains start at draws from
             it. Sites without a value start near the median of their prior.
+        vectorized: Whether all chains run in this process as one batch, on the device of the model's tensors, and learn the
+            step size and the mass matrix together: for many chains of a cheap density, for GPUs, and for densities that
+            cannot be compiled. With 64 chains a warm-up of 200 steps is long enough for most models.
+        chunk_size: For vectorized chains, of how many the density is evaluated at once, which bounds the memory of a density
+            that is not compiled; all by default.
         progress: Whether to show progress.
 
     Returns:
@@ -90,12 +98,13 @@ def sample(
         {'chain': 2, 'draw': 1000}
     """
     _check_counts(draws, tune, chains)
+    _check_chunks(vectorized, chunk_size)
     bound.check_samplable()
     bound.check_whole()
     seed = fresh_seed() if seed is None else seed
     began = perf_counter()
     density = LogDensity(bound, noncentered)
-    sampler = choose_engine(engine, density, stacklevel=2)
+    sampler = choose_engine(engine, density, vectorized, stacklevel=2)
     starts, variances = _starts(density, start, chains, seed)
     settings = ChainSettings(
         draws=draws,
@@ -110,7 +119,10 @@ def sample(
         variances=variances,
     )
     prepared = perf_counter()
-    drawn = run_chains(density, settings, chains, cores, progress)
+    if vectorized:
+        drawn = run_together(density, settings, chains, chunk_size, progress, stacklevel=2)
+    else:
+        drawn = run_chains(density, settings, chains, cores, progress)
     seconds = {"preparing_time": prepared - began, "sampling_time": perf_counter() - prepared}
     posterior = _result(density, drawn, _attributes(density, settings, drawn) | seconds)
     _warn(posterior, drawn, draws, chains)
@@ -123,6 +135,13 @@ def _check_counts(draws: int, tune: int, chains: int) -> None:
             raise SamplingError(f"{name} must be at least 1, not {value}.")
     if tune < 0:
         raise SamplingError(f"tune must not be negative, but is {tune}.")
+
+
+def _check_chunks(vectorized: bool, chunk_size: int | None) -> None:
+    if chunk_size is not None and not vectorized:
+        raise SamplingError("chunk_size= is for vectorized=True: chains in processes evaluate one point at a time.")
+    if chunk_size is not None and chunk_size < 1:
+        raise SamplingError(f"chunk_size must be at least 1, not {chunk_size}.")
 
 
 def _attributes(density: LogDensity, settings: ChainSettings, drawn: Draws) -> dict[str, Any]:
@@ -156,8 +175,8 @@ def _warn(posterior: az.InferenceData, drawn: Draws, draws: int, chains: int) ->
 
 def _params(density: LogDensity, z: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
     """Draws ``(chains, draws, dim)`` in the user's params."""
-    found = density.constrain(torch.as_tensor(z.reshape(-1, density.dim)))
-    return {name: value.numpy().reshape(z.shape[:2] + tuple(value.shape[1:])) for name, value in found.items()}
+    found = density.constrain(torch.as_tensor(z.reshape(-1, density.dim), device=density.device))
+    return {name: value.cpu().numpy().reshape(z.shape[:2] + tuple(value.shape[1:])) for name, value in found.items()}
 
 
 def _starts(
