@@ -9,6 +9,7 @@ import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
+import xarray as xr
 from bridged import PAIRS
 from reference_check import check, load
 from reference_models import MODELS
@@ -18,7 +19,10 @@ from test_engines import Line, Wall, X, Y, exact, line
 import caskade_pyro as ck
 from caskade_pyro.density import native
 from caskade_pyro.density.batched import FixedRows
-from caskade_pyro.inference.vectorized import together
+from caskade_pyro.density.metric import Metric
+from caskade_pyro.inference.settings import ChainSettings
+from caskade_pyro.inference.vectorized import superchains, together
+from caskade_pyro.results.nested import nested_rhat
 
 short_runs = pytest.mark.filterwarnings("ignore::caskade_pyro.ConvergenceWarning")
 # A few divergences at small scales are known of the references; the check decides whether they matter.
@@ -36,15 +40,14 @@ def same(a, b):
     return all(np.array_equal(a.posterior[name], b.posterior[name]) for name in a.posterior.data_vars)
 
 
-@pytest.mark.parametrize("low_rank", [True, False])
-def test_a_batch_samples_the_exact_posterior(low_rank):
+@pytest.mark.parametrize("metric", ["auto", "diagonal"])
+def test_a_batch_samples_the_exact_posterior(metric):
     """Means and standard deviations of correlated params are those of linear algebra, after a short warm-up."""
-    posterior = run(line(), draws=100, tune=60, chains=200, low_rank=low_rank)
+    posterior = run(line(), draws=100, tune=60, chains=200, metric=metric)
     for name, mean, sd in zip(("offset", "slope"), *exact(), strict=True):
         draws = posterior.posterior[name]
         assert abs(draws.mean().item() - mean) < 4 * az.mcse(draws.values)
         assert draws.std().item() == pytest.approx(sd, rel=0.03)
-        assert float(az.rhat(draws)) < 1.01
 
 
 @some_diverge
@@ -66,17 +69,17 @@ def test_batches_agree_with_references(name):
     check(run(bound, draws=200, tune=300, chains=64, target_accept=accept), known, variables)
 
 
-@pytest.mark.filterwarnings("ignore:.*effective sample size:caskade_pyro.ConvergenceWarning")
+@some_diverge
 def test_a_batch_and_processes_agree():
     """Of a hierarchical model, a batch and nutpie's chains have the same means and spreads of every value."""
-    bound = PAIRS["one_plate"]().bound
-    together_, apart = run(bound, draws=100, tune=150, chains=64), ck.sample(bound, seed=2, progress=False)
+    bound, _ = MODELS["eight_schools"](load("eight_schools")[0])
+    together_, apart = run(bound, draws=100, tune=100, chains=64), ck.sample(bound, seed=2, progress=False)
     for name in apart.posterior.data_vars:
         ours, theirs = (one.posterior[name].values for one in (together_, apart))
         for index in np.ndindex(ours.shape[2:]):
             a, b = ours[(..., *index)], theirs[(..., *index)]
             assert abs(a.mean() - b.mean()) < 4.5 * np.hypot(az.mcse(a), az.mcse(b)), name
-            assert np.log(a.std() / b.std()) == pytest.approx(0, abs=0.25), name
+            assert np.log(a.std() / b.std()) == pytest.approx(0, abs=0.2), name
 
 
 @short_runs
@@ -153,6 +156,56 @@ def test_few_chains_run_too(chains):
         assert np.isfinite(posterior.posterior["slope"]).all()
 
 
+@short_runs
+@pytest.mark.parametrize("metric", ["variances", "covariance"])
+def test_a_metric_is_where_warm_up_begins(metric):
+    """A known covariance is the metric of a batch without warm-up, which then takes few steps."""
+    bound = line()
+    long = run(bound, chains=50, draws=60, tune=60)
+    z = np.stack([long.posterior[name].values.reshape(-1) for name in ("offset", "slope")])
+    known = np.cov(z) if metric == "covariance" else np.var(z, axis=1)
+    density = ck.LogDensity(bound)
+    factor = np.linalg.cholesky(known) if known.ndim == 2 else np.sqrt(known)
+    made = Metric.from_factor(density.slices, np.diag(factor) if factor.ndim == 1 else factor, "a test")
+    without = run(bound, tune=0, draws=60, metric=made)
+    steps = without.sample_stats["n_steps"].mean().item()
+    assert steps < (5 if metric == "covariance" else 20)
+    assert abs(without.posterior["slope"].mean().item() - exact()[0][1]) < 0.3
+
+
+# Whether chains agree
+
+
+def test_nested_rhat_compares_groups():
+    """Many short chains of one law agree although their means differ; groups of them that lie apart do not."""
+    generator = np.random.default_rng(1)
+    steps = generator.normal(size=(64, 40))
+    for draw in range(1, 40):  # correlated draws, whose chains the common R-hat finds to disagree
+        steps[:, draw] = 0.5 * steps[:, draw - 1] + 0.75**0.5 * steps[:, draw]
+    draws = xr.Dataset({"x": (("chain", "draw"), steps)})
+    assert float(az.rhat(draws)["x"]) > 1.03
+    assert 1 < float(nested_rhat(draws, 8)["x"]) < 1.01
+    apart = draws.copy(deep=True)
+    apart["x"][8:16] += 1.0
+    assert float(nested_rhat(apart, 8)["x"]) > 1.03
+    wider = draws.copy(deep=True)
+    wider["x"][8:16] *= 3.0
+    assert float(nested_rhat(wider, 8)["x"]) > 1.03
+    still = xr.Dataset({"x": (("chain", "draw"), np.ones((8, 4)))})
+    assert float(nested_rhat(still, 4)["x"]) == np.inf
+
+
+@short_runs
+def test_neighbours_start_together():
+    """From sixteen chains on, groups of neighbours start at the same points, and the draws say how many."""
+    assert [superchains(chains) for chains in (1, 15, 16, 31, 32, 1000)] == [1, 15, 4, 4, 8, 8]
+    density = ck.LogDensity(line())
+    settings = ChainSettings(draws=1, tune=0, seed=1, target_accept=0.8, max_tree_depth=5, engine="vectorized")
+    starts = together._starts(density, settings, 18)
+    assert [len(starts[part].unique(dim=0)) for part in (slice(0, 5), slice(0, 10), slice(0, 18))] == [1, 2, 4]
+    assert run(line(), chains=20, draws=2, tune=2).posterior.attrs["superchains"] == 4
+
+
 # Densities that are not compiled
 
 
@@ -223,13 +276,13 @@ class Failing(ck.Module):
 
     @ck.forward
     def data(self, x):
-        return dist.Normal(torch.arange(3.0)[(x.abs() + 1).log().mul(2).long()] + x, 1.0)
+        return dist.Normal(torch.arange(3.0)[(x.abs() + 1).log().mul(2).long()[None]] + x, 1.0)
 
 
 def test_an_error_of_the_simulator_is_told():
     """What the simulator raises in the middle of a run is the message of the error."""
-    bound = ck.PyroModel(Failing().data).bind(obs=torch.tensor(0.1))
-    with pytest.raises(ck.SamplingError, match="The density failed: .*out of bounds"):
+    bound = ck.PyroModel(Failing().data).bind(obs=torch.tensor([0.1]))
+    with pytest.raises(ck.SamplingError, match=r"The density failed: .*out of bounds"):
         run(bound, draws=5000, tune=50, chains=20)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 from warnings import warn
 
 import torch
@@ -239,6 +239,15 @@ class LogDensity:
             )
         return z
 
+    def unconstrain_draws(self, draws: Mapping[str, Tensor]) -> Tensor:
+        """The vectors ``(n, dim)`` that give the params the values of ``n`` draws.
+
+        Args:
+            draws: By site of the model, ``(n, *plates, *shape)``.
+        """
+        count = len(next(iter(draws.values())))
+        return torch.stack([self.unconstrain({name: value[i] for name, value in draws.items()}) for i in range(count)])
+
     def compile(self) -> LogDensity:
         """Make machine code of the density, or take it from the cache of earlier runs.
 
@@ -306,11 +315,18 @@ class LogDensity:
         return f"LogDensity({self.bound!r}, dim={self.dim}, {self.form})"
 
 
+class Differentiable(Protocol):
+    """What has a gradient."""
+
+    def value_and_grad(self, z: Tensor) -> ValueAndGradient:
+        """The value and the gradient at a vector."""
+
+
 class OfVector(torch.autograd.Function):
     """Value and gradient come from one run; the backward pass only hands the gradient out."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, density: LogDensity) -> Tensor:
+    def forward(ctx: Any, z: Tensor, density: Differentiable) -> Tensor:
         value, gradient = density.value_and_grad(z.detach())
         ctx.save_for_backward(gradient)
         return value

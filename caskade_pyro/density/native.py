@@ -25,6 +25,7 @@ from torch import Tensor
 from ..errors import CompilationError
 from .lowered import Lowered
 from .lowering import lower
+from .native_whitened import WHITENED
 from .program import Program
 from .scalar_code import baked, write_scalars
 from .scalar_views import NotSmallError
@@ -158,13 +159,14 @@ def _source(lowered: Lowered, program: Program) -> str:
         ]
         calls.append(f"        kernel_{kernel}({', '.join(pointers)});")
     scalar = {torch.float32: "float", torch.float64: "double"}[program.point.dtype]
-    return "\n".join(kernels) + TEMPLATE.format(
+    text = TEMPLATE.format(
         calls="\n".join(calls),
         scalar=scalar,
         dim=program.point.numel(),
         gradient=f"b[{lowered.gradient[0]}] + {lowered.gradient[1]}",
         value=f"b[{lowered.value[0]}] + {lowered.value[1]}",
     )
+    return "\n".join(kernels) + text + WHITENED
 
 
 def _argument_types(source: str) -> list[str]:
@@ -296,6 +298,6 @@ class Native:
         return ctypes.cast(self.library.density_copy, ctypes.c_void_p).value or 0
 
     @property
-    def buffers_address(self) -> int:
+    def data_address(self) -> int:
         """The address of the buffers, the last argument of the functions."""
         return ctypes.addressof(self.pointers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
@@ -13,14 +14,14 @@ __all__ = ["nested_rhat"]
 Array = np.ndarray[Any, Any]
 
 
-def nested_rhat(draws: Any, superchains: int) -> Any:
+def nested_rhat(draws: xr.Dataset, superchains: int) -> xr.Dataset:
     """The nested R-hat of each value (Margossian et al. 2024), of ranks and of folded ranks, whichever is larger.
 
     Chains of few draws differ by chance, which the common R-hat counts as disagreement. Here groups of chains that started at
     the same point are compared, whose means differ by less.
 
     Args:
-        draws: ``xarray`` data with dims chain and draw; chains of a group are neighbours.
+        draws: With dims chain and draw; chains of a group are neighbours.
         superchains: How many groups.
 
     Returns:
@@ -31,9 +32,8 @@ def nested_rhat(draws: Any, superchains: int) -> Any:
         flat = values.reshape((-1, *values.shape[-2:]))
         return np.array([_of_one(one, superchains) for one in flat]).reshape(values.shape[:-2])
 
-    import xarray as xr
-
-    return xr.apply_ufunc(of_values, draws, input_core_dims=[["chain", "draw"]])
+    found: xr.Dataset = xr.apply_ufunc(of_values, draws, input_core_dims=[["chain", "draw"]])
+    return found
 
 
 def _of_one(draws: Array, superchains: int) -> float:

@@ -9,6 +9,6 @@ chains together; `warmup` and `run` are its loops and that of the draws; `togeth
 - Chains share one generator of random numbers: the draws depend on the seed and on the number of chains.
 """
 
-from .together import run_together
+from .together import run_together, superchains
 
-__all__ = ["run_together"]
+__all__ = ["run_together", "superchains"]

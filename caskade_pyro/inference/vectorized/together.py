@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +18,14 @@ from .adaptation import Scale
 from .run import Record, draw_all
 from .warmup import Density, warm_up
 
-__all__ = ["run_together"]
+__all__ = ["run_together", "superchains"]
+
+
+def superchains(chains: int) -> int:
+    """In how many groups, each of neighbours that start at the same point, chains are run."""
+    if chains < 16:
+        return chains
+    return 4 if chains < 32 else 8
 
 
 def run_together(
@@ -48,8 +56,8 @@ def run_together(
     total = chains * (settings.tune + settings.draws)
     with seeded(stream_seed(settings.seed, 0)), progress_bar(total, "sample", "step", progress) as bar:
         record = Record(chains, settings.draws, density.dim, density.dtype)
+        batched = density.at_once(chains, chunk_size, stacklevel + 1)
         try:
-            batched = density.at_once(chains, chunk_size, stacklevel + 1)
             step_size = _run(density, Density(batched.run, batched.by_row), settings, record, bar)
         except SamplingError:
             raise
@@ -83,7 +91,7 @@ def _run(density: LogDensity, batched: Density, settings: ChainSettings, record:
         settings.max_tree_depth,
         generator,
         scale=_first_scale(settings, starts),
-        full=settings.low_rank or bool(settings.dense),
+        full=settings.adapt != "diagonal",
         report=in_warm_up,
     )
     try:
@@ -95,14 +103,21 @@ def _run(density: LogDensity, batched: Density, settings: ChainSettings, record:
 
 
 def _starts(density: LogDensity, settings: ChainSettings, chains: int) -> Tensor:
-    """The starting points, ``(chains, dim)``."""
+    """The starting points, ``(chains, dim)``, as many of them different as there are groups."""
+    groups = superchains(chains)
     if settings.starts is None:
-        return torch.stack([density.initial(stream_seed(settings.seed, chain)) for chain in range(chains)])
-    points = [torch.as_tensor(start) for start in settings.starts]
-    return torch.stack(points).to(dtype=density.dtype, device=density.device)
+        points = [density.initial(stream_seed(settings.seed, group)) for group in range(groups)]
+    else:
+        points = [torch.as_tensor(start) for start in settings.starts]
+    group = [number for number, part in enumerate(np.array_split(range(chains), groups)) for _ in part]
+    return torch.stack(points)[group].to(dtype=density.dtype, device=density.device)
 
 
 def _first_scale(settings: ChainSettings, starts: Tensor) -> Scale | None:
-    if settings.variances is None:
+    if settings.metric is None:
         return None
-    return Scale(torch.as_tensor(settings.variances).to(starts).sqrt())
+    if settings.metric.is_diagonal:
+        factor = np.sqrt(settings.metric.variances)
+    else:
+        factor = np.linalg.cholesky(settings.metric.covariance())
+    return Scale(torch.as_tensor(factor).to(starts))
