@@ -27,9 +27,6 @@ __all__ = ["LogDensity"]
 
 ValueAndGradient = tuple[Tensor, Tensor]
 
-CANDIDATES = 10
-"""Of so many points that chance gives, chains start at the one of the highest density."""
-
 BESIDE = (0.0, 0.1, -0.2)
 """Where, beside the starting point, the forms of a density are compared."""
 
@@ -138,7 +135,7 @@ class LogDensity:
         Raises:
             SamplingError: No finite point was found.
         """
-        return find_start(self._flat, self._one, seed, values, CANDIDATES)
+        return find_start(self._flat, self._one, seed, values)
 
     def value(self, z: Tensor, chunk_size: int | None = None) -> Tensor:
         """The log density at a vector ``(dim,)``, or at each of ``(n, dim)``, as in `value_and_grad`."""

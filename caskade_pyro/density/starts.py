@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyro
@@ -24,6 +24,8 @@ from .flat import Flat
 __all__ = ["find_start"]
 
 TRIES = 100
+TRIES_NEAR_MEDIANS = 10
+"""Fewer, since priors so wide that these fail always fail."""
 
 ValueAndGradient = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -33,7 +35,6 @@ def find_start(
     value_and_grad: ValueAndGradient,
     seed: int,
     values: Mapping[str, Tensor] | None = None,
-    candidates: int = 1,
 ) -> Tensor:
     """A point where the density and its gradient are finite.
 
@@ -45,39 +46,29 @@ def find_start(
         value_and_grad: Its density.
         seed: The same seed gives the same point.
         values: Values of sampled sites to start at, as far as they are known.
-        candidates: Of how many points that chance gives to take the one of the highest density. A chain that starts far
-            from the data may stay in a place of no weight.
 
     Raises:
         SamplingError: There is none.
     """
-    strategies: list[Callable[..., Any]] = [init_to_median(num_samples=10), init_to_uniform(), init_to_feasible()]
+    near_medians = init_to_median(num_samples=10)
+    rounds: list[tuple[int, Callable[..., Any]]] = [
+        (TRIES_NEAR_MEDIANS, near_medians), (TRIES, init_to_uniform()), (1, init_to_feasible())
+    ]  # fmt: skip
     if values is not None:
-        strategies.insert(0, init_to_value(values=dict(values), fallback=strategies[0]))
+        rounds.insert(0, (1, init_to_value(values=dict(values), fallback=near_medians)))
     devices = {node.device for node in (values or {}).values() if node.is_cuda}
     with torch.random.fork_rng(devices=sorted(devices, key=str)):
         torch.manual_seed(seed)
-        for tries, strategy in _rounds(strategies, values is not None):
-            found: list[tuple[float, Tensor]] = []
+        for tries, strategy in rounds:
             for _ in range(tries):
                 z = _vector(flat, strategy)
                 value, gradient = value_and_grad(z)
                 if bool(torch.isfinite(value)) and bool(torch.isfinite(gradient).all()):
-                    found.append((float(value), z))
-                if len(found) == candidates:
-                    break
-            if found:
-                return max(found, key=lambda one: one[0])[1]
+                    return z
     raise SamplingError(
         "No starting point has a finite log density: the data are impossible under the params that the priors allow, or "
         "the simulator returns NaN. Look at ck.prior_predictive(bound)."
     )
-
-
-def _rounds(strategies: Sequence[Any], given: bool) -> list[tuple[int, Any]]:
-    """How often to try each way; what involves no chance once."""
-    return [(1 if strategy is strategies[-1] or (given and strategy is strategies[0]) else TRIES, strategy)
-            for strategy in strategies]  # fmt: skip
 
 
 def _vector(flat: Flat, strategy: Any) -> Tensor:

@@ -40,7 +40,10 @@ def choose_engine(engine: str, density: LogDensity, vectorized: bool, stacklevel
         message = f"The density runs {density.form} instead of compiled, because {density.eager_because}"
         if engine == "compiled":
             raise SamplingError(f"{message}.")
-        warn(PerformanceWarning(f"{message}. Draws are the same, but slower."), stacklevel=stacklevel + 1)
+        warn(
+            PerformanceWarning(f"{message}. The posterior is the same, but sampling takes longer."),
+            stacklevel=stacklevel + 1,
+        )
     if vectorized:
         return "vectorized"
     if find_spec("nutpie") is None:

@@ -19,6 +19,7 @@ from ..inference.chains import Draws, run_chains
 from ..inference.engines import choose_engine
 from ..inference.seeds import fresh_seed, stream_seed
 from ..inference.settings import ADAPTATIONS, ChainSettings, Dense
+from ..inference.starts import find_starts
 from ..inference.vectorized import run_together, superchains
 from .arviz import to_inference_data
 from .diagnostics import warn_of_trouble
@@ -191,7 +192,7 @@ def _starts(
 ) -> tuple[np.ndarray[Any, Any], ...] | None:
     """The starting points of the chains, where they are known."""
     if start is None:
-        return None
+        return find_starts(density, chains, seed)
     if not isinstance(start, Fit):
         given = density.sampled_values(start)
         points = [density.initial(stream_seed(seed, chain), given) for chain in range(chains)]
