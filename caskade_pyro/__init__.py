@@ -2,7 +2,7 @@
 
 from . import diagram, errors
 from .bridge import BoundModel, PyroModel, TruncatedNormal, draw_members, draw_slots
-from .density import LogDensity
+from .density import LogDensity, Metric
 from .errors import *  # noqa: F403 - every error and warning is public
 from .graph import (
     ActiveContext,
@@ -29,7 +29,7 @@ from .graph import (
     subsample,
     vmap,
 )
-from .results import Calibration, Fit, calibrate, fit, log_likelihood, point, predict, prior_predictive, sample
+from .results import Calibration, Fit, calibrate, fit, log_likelihood, metric, point, predict, prior_predictive, sample
 
 __version__ = "0.1.0"
 
@@ -40,6 +40,7 @@ __all__ = [
     "Calibration",
     "Fit",
     "LogDensity",
+    "Metric",
     "Module",
     "Node",
     "NodeCollection",
@@ -65,6 +66,7 @@ __all__ = [
     "fit",
     "forward",
     "log_likelihood",
+    "metric",
     "plate_layout",
     "point",
     "predict",

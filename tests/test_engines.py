@@ -53,7 +53,8 @@ def exact():
     "settings",
     [
         {"engine": "compiled", "draws": 2000},
-        {"engine": "compiled", "draws": 2000, "low_rank": False},
+        {"engine": "compiled", "draws": 2000, "metric": "low_rank"},
+        {"engine": "compiled", "draws": 2000, "metric": "diagonal"},
         {"engine": "pyro", "draws": 500},
     ],
 )

@@ -46,8 +46,9 @@ class Galaxy(ck.Module):
 class Survey(ck.Module):
     """All of them."""
 
-    def __init__(self, galaxy, n):
+    def __init__(self, galaxy, n, chunk_size=None):
         super().__init__()
+        self.chunk_size = chunk_size
         self.mean_log_sigma = ck.Param("mean_log_sigma", prior=dist.Normal(0.7, 0.5))
         self.scatter_log_sigma = ck.Param("scatter_log_sigma", prior=dist.HalfNormal(0.5))
         self.mean_log_I0 = ck.Param("mean_log_I0", prior=dist.Normal(4.5, 1.0))
@@ -61,12 +62,14 @@ class Survey(ck.Module):
     @ck.forward
     def stamps(self, x, y, background, noise):
         """The images of all."""
-        return dist.Normal(background + ck.vmap(self.galaxies.light)(x, y), noise).to_event(2)
+        return dist.Normal(background + ck.vmap(self.galaxies.light, chunk_size=self.chunk_size)(x, y), noise).to_event(
+            2
+        )
 
 
-def bridged(data):
-    """The model of this package."""
-    survey = Survey(Galaxy(), len(data["stamps"]))
+def bridged(data, chunk_size=None):
+    """The model of this package, with at most ``chunk_size`` members at once."""
+    survey = Survey(Galaxy(), len(data["stamps"]), chunk_size)
     model = ck.PyroModel(survey.stamps, dims={"obs": ("galaxies",)})
     return model.bind(torch.tensor(data["x"]), torch.tensor(data["y"]), obs=torch.tensor(data["stamps"]))
 

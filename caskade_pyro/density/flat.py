@@ -151,7 +151,7 @@ def _fixed_transforms(slots: Mapping[str, Slot], trace: Any, another: Any) -> di
     transforms = {}
     for name, slot in slots.items():
         here, there = (biject_to(one.nodes[name]["fn"].support) for one in (trace, another))
-        point = torch.full(slot.shape, 0.3)
+        point = torch.full(slot.shape, 0.3, device=trace.nodes[name]["value"].device)
         if torch.equal(here(point), there(point)):
             transforms[name] = here
     return transforms

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
+from warnings import warn
 
 import torch
 from torch import Tensor
 
 from ..bridge import BoundModel
 from ..bridge.reparametrise import NonCentered
-from ..errors import CompilationError, SamplingError
+from ..errors import CompilationError, PerformanceWarning, SamplingError
+from .batched import Batched, FixedRows, Looped, NativeRows, Vmapped, map_disagreement
+from .closeness import close, first_line
 from .constrain import to_user_params
 from .flat import Slot, make_flat
 from .lowering import NotFlatError, Wrapped
@@ -74,12 +77,14 @@ class LogDensity:
         self._program: Program | None = None
         self._compiled: Native | Wrapped | None = None
         self._eager_because: str | None = None
+        self._looped_because: str | None = None
+        self._mapped = self._told = False
         self._start = find_start(self._flat, self._eager, seed=0)
         try:
             program = trace_program(self._flat.log_density, self._start)
         except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
             # make_fx raises these where the model branches on a value, or holds what has no tensor operations.
-            self._eager_because = f"it cannot be traced: {_first_line(error)}"
+            self._eager_because = f"it cannot be traced: {first_line(error)}"
         else:
             self._eager_because = self._disagreement(program.run)
             self._program = None if self._eager_because else program
@@ -93,6 +98,11 @@ class LogDensity:
     def dtype(self) -> torch.dtype:
         """The precision of the vector."""
         return self._start.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the vector lies: with the model's tensors."""
+        return self._start.device
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -128,18 +138,58 @@ class LogDensity:
         """
         return find_start(self._flat, self._one, seed, values)
 
-    def value(self, z: Tensor) -> Tensor:
-        """The log density at a vector ``(dim,)``, or at each of ``(n, dim)``."""
-        return self.value_and_grad(z)[0]
+    def value(self, z: Tensor, chunk_size: int | None = None) -> Tensor:
+        """The log density at a vector ``(dim,)``, or at each of ``(n, dim)``, as in `value_and_grad`."""
+        return self._run(z, chunk_size)[0]
 
-    def value_and_grad(self, z: Tensor) -> ValueAndGradient:
-        """The log density and its gradient at a vector ``(dim,)``, or at each of ``(n, dim)``."""
-        if z.shape[-1:] != (self.dim,) or z.ndim > 2:
-            raise SamplingError(f"Expected a vector of shape ({self.dim},) or (n, {self.dim}); got {tuple(z.shape)}.")
-        if z.ndim == 1:
-            return self._one(z)
-        values, gradients = zip(*(self._one(row) for row in z), strict=True)
-        return torch.stack(values), torch.stack(gradients)
+    def value_and_grad(self, z: Tensor, chunk_size: int | None = None) -> ValueAndGradient:
+        """The log density and its gradient at a vector ``(dim,)``, or at each of ``(n, dim)`` in one call.
+
+        Args:
+            z: One vector, or many.
+            chunk_size: How many vectors at once in the traced form, which bounds its memory; all by default. The compiled
+                form needs the memory of one.
+
+        Returns:
+            A scalar and ``(dim,)``; or ``(n,)`` and ``(n, dim)``. A density that can only run at one vector, as one that
+            branches on values, runs at one after the other, and a `PerformanceWarning` says so once.
+
+        Raises:
+            SamplingError: The vector has another length, or ``chunk_size`` is not positive.
+        """
+        return self._run(z, chunk_size)
+
+    def at_once(self, rows: int | None = None, chunk_size: int | None = None, stacklevel: int = 1) -> Batched:
+        """The density at many vectors at once, as it is now; for samplers.
+
+        Args:
+            rows: How many they will be at each of many calls, so that it pays to prepare for them; None for few calls.
+            chunk_size: As in `value_and_grad`.
+            stacklevel: Where to say that a warning comes from.
+
+        Raises:
+            SamplingError: ``chunk_size`` is not positive.
+        """
+        if chunk_size is not None and chunk_size < 1:
+            raise SamplingError(f"chunk_size must be at least 1, not {chunk_size}.")
+        if isinstance(self._compiled, Native):
+            return NativeRows(self._compiled)
+        if self._program is not None and self._looped_because is None:
+            if not self._mapped:
+                self._looped_because = map_disagreement(self._program, self._beside())
+                self._mapped = self._looped_because is None
+            if self._mapped and rows is not None:
+                # The processor's code is `native`'s; where that cannot be had, neither can torch's.
+                return FixedRows(self._program, min(rows, chunk_size or rows), compiled=self.device.type != "cpu")
+            if self._mapped:
+                return Vmapped(self._program, chunk_size)
+        if not self._told:
+            self._told = True
+            message = (
+                f"The density runs at one vector after the other, because {self._looped_because or self._eager_because}"
+            )
+            warn(PerformanceWarning(message), stacklevel=stacklevel + 1)
+        return Looped(self._one)
 
     def constrain(self, z: Tensor) -> dict[str, Tensor]:
         """The params of each site, as the user has them.
@@ -187,6 +237,15 @@ class LogDensity:
             )
         return z
 
+    def unconstrain_draws(self, draws: Mapping[str, Tensor]) -> Tensor:
+        """The vectors ``(n, dim)`` that give the params the values of ``n`` draws.
+
+        Args:
+            draws: By site of the model, ``(n, *plates, *shape)``.
+        """
+        count = len(next(iter(draws.values())))
+        return torch.stack([self.unconstrain({name: value[i] for name, value in draws.items()}) for i in range(count)])
+
     def compile(self) -> LogDensity:
         """Make machine code of the density, or take it from the cache of earlier runs.
 
@@ -213,6 +272,11 @@ class LogDensity:
         z = torch.cat([params[name].reshape(-1) for name in self.names])
         return -OfVector.apply(z, self)  # type: ignore[no-any-return,no-untyped-call]
 
+    def _run(self, z: Tensor, chunk_size: int | None) -> ValueAndGradient:
+        if z.shape[-1:] != (self.dim,) or z.ndim > 2:
+            raise SamplingError(f"Expected a vector of shape ({self.dim},) or (n, {self.dim}); got {tuple(z.shape)}.")
+        return self._one(z) if z.ndim == 1 else self.at_once(None, chunk_size, stacklevel=3).run(z)
+
     def _one(self, z: Tensor) -> ValueAndGradient:
         if self._compiled is not None:
             return self._compiled.run(z)
@@ -230,14 +294,17 @@ class LogDensity:
 
     def _disagreement(self, form: Any) -> str | None:
         """Why a form cannot be used: it differs from the model at the starting point or beside it."""
-        for shift in BESIDE:
-            z = self._start + shift
-            if not all(_close(a, b) for a, b in zip(form(z), self._eager(z), strict=True)):
+        for z in self._beside():
+            if not all(close(a, b) for a, b in zip(form(z), self._eager(z), strict=True)):
                 return (
                     "its traced form differs from the model's own density: does the simulator keep state, or draw "
                     "random numbers?"
                 )
         return None
+
+    def _beside(self) -> Tensor:
+        """Points at which forms are compared, ``(n, dim)``."""
+        return torch.stack([self._start + shift for shift in BESIDE])
 
     def __reduce__(self) -> Any:
         return _rebuild, (self.bound, self.noncentered, self.form == "compiled")
@@ -246,11 +313,18 @@ class LogDensity:
         return f"LogDensity({self.bound!r}, dim={self.dim}, {self.form})"
 
 
+class Differentiable(Protocol):
+    """What has a gradient."""
+
+    def value_and_grad(self, z: Tensor) -> ValueAndGradient:
+        """The value and the gradient at a vector."""
+
+
 class OfVector(torch.autograd.Function):
     """Value and gradient come from one run; the backward pass only hands the gradient out."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, density: LogDensity) -> Tensor:
+    def forward(ctx: Any, z: Tensor, density: Differentiable) -> Tensor:
         value, gradient = density.value_and_grad(z.detach())
         ctx.save_for_backward(gradient)
         return value
@@ -271,14 +345,3 @@ def _compile(program: Program) -> Native | Wrapped:
 def _rebuild(bound: BoundModel, noncentered: NonCentered, compiled: bool) -> LogDensity:
     density = LogDensity(bound, noncentered)
     return density.compile() if compiled else density
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    """Equal up to rounding, where sums of many large terms may cancel."""
-    relative = 1e-3 if a.dtype == torch.float32 else 1e-8
-    largest = float(b[torch.isfinite(b)].abs().max()) if bool(torch.isfinite(b).any()) else 0.0
-    return torch.allclose(a, b, rtol=relative, atol=max(1e-1 * relative * largest, 1e-6), equal_nan=True)

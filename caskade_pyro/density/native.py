@@ -27,6 +27,7 @@ from ..errors import CompilationError
 from .loop_code import loops_are_fast, write_loops
 from .lowered import Lowered
 from .lowering import lower
+from .native_whitened import WHITENED
 from .program import Program
 from .scalar_code import baked, write_scalars
 from .scalar_views import NotSmallError
@@ -174,13 +175,14 @@ def _source(lowered: Lowered, program: Program) -> str:
         ]
         calls.append(f"        kernel_{kernel}({', '.join(pointers)});")
     scalar = {torch.float32: "float", torch.float64: "double"}[program.point.dtype]
-    return "\n".join(kernels) + TEMPLATE.format(
+    text = TEMPLATE.format(
         calls="\n".join(calls),
         scalar=scalar,
         dim=program.point.numel(),
         gradient=f"b[{lowered.gradient[0]}] + {lowered.gradient[1]}",
         value=f"b[{lowered.value[0]}] + {lowered.value[1]}",
     )
+    return "\n".join(kernels) + text + WHITENED
 
 
 def _argument_types(source: str) -> list[str]:
@@ -225,6 +227,17 @@ extern "C" int64_t density_logp(uint64_t dim, const double* x, double* gradient,
     return finite ? 0 : 3;
 }}
 
+// Many rows, one after the other.
+extern "C" int64_t density_rows(int64_t rows, const {scalar}* z, {scalar}* values, {scalar}* gradients, char* const* b) {{
+    for (int64_t row = 0; row < rows; row++) {{
+        std::memcpy(b[0], z + row * {dim}, sizeof({scalar}) * {dim});
+        if (density_run(b) != 0) return -1;
+        values[row] = *(const {scalar}*)({value});
+        std::memcpy(gradients + row * {dim}, {gradient}, sizeof({scalar}) * {dim});
+    }}
+    return 0;
+}}
+
 extern "C" int64_t density_copy(uint64_t dim, uint64_t expanded, const double* x, double* out, void* buffers) {{
     if (dim != {dim} || expanded != {dim}) return -2;
     std::memcpy(out, x, dim * sizeof(double));
@@ -256,8 +269,8 @@ class Native:
         self.z = inputs[0]
         self.gradient = self._result(plan["gradient"], self.z.shape)
         self.value = self._result(plan["value"], torch.Size(()))
-        self._run = self.library.density_run
-        self._run.restype = ctypes.c_int64
+        self._run, self._rows = self.library.density_run, self.library.density_rows
+        self._run.restype = self._rows.restype = ctypes.c_int64
         self._failed = ctypes.c_int64.in_dll(self.library, "density_failed")
 
     def _result(self, place: list[int], shape: torch.Size) -> Tensor:
@@ -269,10 +282,21 @@ class Native:
     def run(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The value and the gradient at a vector."""
         self.z.copy_(z)
-        if self._run(self.pointers) != 0:
+        self._check(self._run(self.pointers))
+        return self.value.clone(), self.gradient.clone()
+
+    def run_rows(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The values ``(n,)`` and the gradients ``(n, dim)`` at the rows of ``(n, dim)``."""
+        rows = z.to(self.z.dtype).contiguous()
+        values, gradients = rows.new_empty(len(rows)), torch.empty_like(rows)
+        addresses = [ctypes.c_void_p(one.data_ptr()) for one in (rows, values, gradients)]
+        self._check(self._rows(ctypes.c_int64(len(rows)), *addresses, self.pointers))
+        return values, gradients
+
+    def _check(self, outcome: int) -> None:
+        if outcome != 0:
             self._failed.value = 0
             raise IndexError("An index in the simulator is out of bounds.")
-        return self.value.clone(), self.gradient.clone()
 
     @property
     def failed(self) -> bool:
@@ -290,6 +314,6 @@ class Native:
         return ctypes.cast(self.library.density_copy, ctypes.c_void_p).value or 0
 
     @property
-    def buffers_address(self) -> int:
+    def data_address(self) -> int:
         """The address of the buffers, the last argument of the functions."""
         return ctypes.addressof(self.pointers)

@@ -13,13 +13,14 @@ __all__ = ["ENGINES", "choose_engine"]
 ENGINES = ("auto", "compiled", "pyro")
 
 
-def choose_engine(engine: str, density: LogDensity, stacklevel: int) -> str:
-    """Compile the density as far as it can be, and say who samples it: ``"nutpie"`` or ``"pyro"``.
+def choose_engine(engine: str, density: LogDensity, vectorized: bool, stacklevel: int) -> str:
+    """Compile the density as far as it can be, and say who samples it: ``"nutpie"``, ``"pyro"`` or ``"vectorized"``.
 
     Args:
         engine: ``"auto"``: the fastest that can be had, with a warning where that is not the compiled one. ``"compiled"``:
             that or an error. ``"pyro"``: Pyro's own NUTS, on the traced density.
         density: The density.
+        vectorized: Whether all chains run as one batch.
         stacklevel: Where to say that the warning comes from.
 
     Raises:
@@ -29,9 +30,13 @@ def choose_engine(engine: str, density: LogDensity, stacklevel: int) -> str:
     if engine not in ENGINES:
         raise SamplingError(f"There is no engine {engine!r}; choose {', '.join(map(repr, ENGINES))}.")
     if engine == "pyro":
+        if vectorized:
+            raise SamplingError("engine='pyro' runs one chain at a time; with vectorized=True leave engine= out.")
         return "pyro"
     density.compile()
-    if density.eager_because is not None:
+    # Of these the batch itself warns, or they are what a batch on that device is meant to run on.
+    expected = vectorized and (density.form == "eager" or density.device.type != "cpu")
+    if density.eager_because is not None and not (expected and engine == "auto"):
         message = f"The density runs {density.form} instead of compiled, because {density.eager_because}"
         if engine == "compiled":
             raise SamplingError(f"{message}.")
@@ -39,6 +44,8 @@ def choose_engine(engine: str, density: LogDensity, stacklevel: int) -> str:
             PerformanceWarning(f"{message}. The posterior is the same, but sampling takes longer."),
             stacklevel=stacklevel + 1,
         )
+    if vectorized:
+        return "vectorized"
     if find_spec("nutpie") is None:
         message = "The sampler nutpie is not installed (pip install nutpie)"
         if engine == "compiled":

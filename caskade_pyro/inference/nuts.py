@@ -9,10 +9,10 @@ import numpy as np
 import pyro
 import torch
 from pyro.infer import NUTS
-from pyro.infer.mcmc.adaptation import BlockMassMatrix
 from torch import Tensor
 
-from ..density import LogDensity
+from ..density import LogDensity, Metric, Whitened
+from .effective import Looks
 from .progress import Progress
 from .seeds import seeded, stream_seed
 from .settings import Chain, ChainSettings
@@ -44,12 +44,14 @@ def run_pyro_chain(
         kernel.setup(settings.tune)
         kept: list[Tensor] = []
         diverging: list[bool] = []
+        looks = Looks()
         try:
             for step, (params, diverged) in enumerate(_steps(kernel, settings)):
                 if step >= settings.tune:
-                    kept.append(torch.cat([params[name].reshape(-1) for name in density.names]))
+                    kept.append(torch.cat([params[name].reshape(-1) for name in kernel.initial_params]))
                     diverging.append(diverged)
-                report(Progress(chain, step + 1, sum(diverging), float(kernel.step_size)))
+                looks.look(lambda: _unconstrained(kept, density, settings.metric))
+                report(Progress(chain, step + 1, sum(diverging), float(kernel.step_size), looks.sizes))
                 if stopped():
                     break
         except KeyboardInterrupt:
@@ -57,9 +59,15 @@ def run_pyro_chain(
                 raise
         step_size = float(kernel.step_size)
         kernel.cleanup()
-    draws = torch.stack(kept).numpy() if kept else np.zeros((0, density.dim))
+    draws = _unconstrained(kept, density, settings.metric)
     stats = {"diverging": np.array(diverging, dtype=bool)}
     return Chain(draws, stats, step_size, len(kept) == settings.draws)
+
+
+def _unconstrained(kept: list[Tensor], density: LogDensity, metric: Metric | None) -> np.ndarray[Any, Any]:
+    """The draws, ``(draws, dim)``, in the precision of the density."""
+    draws = torch.stack(kept).numpy() if kept else np.zeros((0, density.dim))
+    return draws if metric is None else metric.stretch(draws).astype(draws.dtype)
 
 
 def _make_kernel(density: LogDensity, settings: ChainSettings, chain: int) -> NUTS:
@@ -67,35 +75,18 @@ def _make_kernel(density: LogDensity, settings: ChainSettings, chain: int) -> NU
         z = density.initial(stream_seed(settings.seed, chain))
     else:
         z = torch.as_tensor(settings.starts[chain]).to(density.dtype)
+    metric = settings.metric
     kernel = NUTS(
-        potential_fn=density.potential,
+        potential_fn=density.potential if metric is None else Whitened(density, metric).potential,
         target_accept_prob=settings.target_accept,
         max_tree_depth=settings.max_tree_depth,
         full_mass=settings.dense,
     )
-    kernel.initial_params = {name: slot.of(z) for name, slot in density.slices.items()}
-    if settings.variances is not None:
-        variances = torch.as_tensor(settings.variances).to(density.dtype)
-        kernel.mass_matrix_adapter = FittedMassMatrix(
-            {name: variances[slot.slice] for name, slot in density.slices.items()}
-        )
+    if metric is None:
+        kernel.initial_params = {name: slot.of(z) for name, slot in density.slices.items()}
+    else:
+        kernel.initial_params = {"w": torch.as_tensor(metric.shrink(z.double().numpy())).to(density.dtype)}
     return kernel
-
-
-class FittedMassMatrix(BlockMassMatrix):
-    """A mass matrix that begins with given variances instead of ones."""
-
-    def __init__(self, variances: dict[str, Tensor]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.variances = variances
-
-    def configure(self, mass_matrix_shape: Any, adapt_mass_matrix: bool = True, options: Any = None) -> None:
-        """Called by the kernel when it knows the blocks of the matrix: names of sites and shapes."""
-        super().configure(mass_matrix_shape, adapt_mass_matrix, options or {})  # type: ignore[no-untyped-call]
-        blocks = {names: torch.cat([self.variances[name] for name in names]) for names in mass_matrix_shape}
-        self.inverse_mass_matrix = {
-            names: block if len(mass_matrix_shape[names]) == 1 else torch.diag(block) for names, block in blocks.items()
-        }
 
 
 def _steps(kernel: NUTS, settings: ChainSettings) -> Iterator[tuple[dict[str, Tensor], bool]]:

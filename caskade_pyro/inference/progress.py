@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from tqdm.auto import tqdm
 
 __all__ = ["Progress", "SamplingProgress", "progress_bar"]
@@ -16,12 +17,21 @@ SECONDS_BETWEEN_LINES = 10.0
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a chain stands."""
+    """Where a chain stands.
+
+    Attributes:
+        chain: Its number.
+        step: How many steps it has made.
+        divergences: How many of them diverged.
+        step_size: That of the last.
+        ess: The effective sample size of each unconstrained value, where it has been looked at.
+    """
 
     chain: int
     step: int
     divergences: int
     step_size: float
+    ess: np.ndarray[Any, Any] | None = field(default=None, compare=False)
 
 
 def progress_bar(total: int, description: str, unit: str, show: bool) -> Any:
@@ -38,7 +48,7 @@ def progress_bar(total: int, description: str, unit: str, show: bool) -> Any:
 
 
 class SamplingProgress:
-    """One line for all chains, until the end of the ``with`` block: draws, divergences, step sizes, time left."""
+    """One line for all chains, until the end of the ``with`` block: draws, divergences, step sizes, ESS, time left."""
 
     def __init__(self, chains: int, tune: int, draws: int, show: bool) -> None:
         self.tune, self.chains = tune, chains
@@ -70,4 +80,10 @@ class SamplingProgress:
         sizes = sorted(one.step_size for one in at)
         steps = f"{sizes[0]:.2g}" if f"{sizes[0]:.2g}" == f"{sizes[-1]:.2g}" else f"{sizes[0]:.2g} to {sizes[-1]:.2g}"
         divergences = sum(one.divergences for one in at)
-        return f"chains: {shown}; step size {steps}; {divergences} divergences"
+        return f"chains: {shown}; step size {steps}; {divergences} divergences{self._effective()}"
+
+    def _effective(self) -> str:
+        """The smallest effective sample size so far, the chains' added up."""
+        known = [one.ess for one in self.standing.values() if one.ess is not None]
+        total = np.sum(known, axis=0) if known else np.array([np.nan])
+        return "" if np.isnan(total).all() else f"; smallest ESS {np.nanmin(total):.0f}"

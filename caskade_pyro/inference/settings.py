@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Chain", "ChainSettings", "Dense"]
+from ..density import Block, Metric, Slot
+
+__all__ = ["ADAPTATIONS", "Chain", "ChainSettings", "Dense"]
 
 Dense = bool | list[tuple[str, ...]]
+
+ADAPTATIONS = ("structured", "low_rank", "diagonal")
+"""What nutpie's warm-up learns: covariances with the structure of the graph, the strongest correlations, or variances."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +28,13 @@ class ChainSettings:
         seed: The seed of the whole run.
         target_accept: The acceptance probability that the step size is adapted to.
         max_tree_depth: The bound on the number of doublings of a trajectory.
-        engine: ``"nutpie"`` or ``"pyro"``.
+        engine: ``"nutpie"``, ``"pyro"`` or ``"vectorized"``.
         dense: For Pyro, sites whose joint covariance the mass matrix learns, True for all.
-        low_rank: For nutpie, whether the mass matrix learns correlations.
+        adapt: One of `ADAPTATIONS`; vectorized chains learn all correlations but for ``"diagonal"``.
+        slots: By sampled site, its part of the vector.
+        blocks: What may depend on what, for the structured adaptation.
         starts: For each chain a starting point ``(dim,)``; None where the chain is to find one.
-        variances: For Pyro, those that the mass matrix starts with, ``(dim,)``.
+        metric: The inverse mass matrix that the warm-up starts with; None for that of the sampler.
     """
 
     draws: int
@@ -36,9 +44,11 @@ class ChainSettings:
     max_tree_depth: int
     engine: str
     dense: Dense = False
-    low_rank: bool = True
+    adapt: str = "diagonal"
+    slots: Mapping[str, Slot] = field(default_factory=dict)
+    blocks: tuple[Block, ...] = ()
     starts: tuple[np.ndarray[Any, Any], ...] | None = None
-    variances: np.ndarray[Any, Any] | None = None
+    metric: Metric | None = None
 
 
 @dataclass(frozen=True)

@@ -61,10 +61,12 @@ class _Points:
 
     def __call__(self, x: Array) -> tuple[float, Array]:
         try:
-            value, gradient = self.density.value_and_grad(torch.as_tensor(x).to(self.density.dtype))
+            value, gradient = self.density.value_and_grad(
+                torch.as_tensor(x).to(dtype=self.density.dtype, device=self.density.device)
+            )
         except (ArithmeticError, LookupError, RuntimeError, ValueError):
             return -np.inf, np.zeros_like(x)
-        return float(value), gradient.double().numpy()
+        return float(value), gradient.cpu().double().numpy()
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class _Attempt:
 
 
 def _follow(points: _Points, seed: int, number: int) -> _Attempt:
-    begin = points.density.initial(stream_seed(seed, number)).double().numpy()
+    begin = points.density.initial(stream_seed(seed, number)).cpu().double().numpy()
     random = np.random.default_rng([seed, number])
     return _Attempt(begin, find_path(points, begin, random), random)
 

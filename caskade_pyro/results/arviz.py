@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -52,14 +53,21 @@ def to_inference_data(
     plan = bound.plan
     data = {name: _natural(bound, plan, name) for name in bound.data}
     with_data = {**groups, "observed_data": data} if data else dict(groups)
-    found: az.InferenceData = az.from_dict(**with_data, coords=coordinates(plan), dims=dimensions(plan))  # type: ignore[arg-type]
+    with warnings.catch_warnings():
+        # More chains than draws are meant, where many chains run as one batch.
+        warnings.filterwarnings("ignore", "More chains", UserWarning)
+        found: az.InferenceData = az.from_dict(
+            **with_data,  # type: ignore[arg-type]
+            coords=coordinates(plan),
+            dims=dimensions(plan),
+        )
     set_attributes(found, plan, attrs)
     return found
 
 
 def _natural(bound: BoundModel, plan: Plan, name: str) -> np.ndarray[Any, Any]:
     observation = plan.observations[name]
-    return bound.data[name].expand(observation.batch_shape + observation.event_shape).numpy()
+    return bound.data[name].expand(observation.batch_shape + observation.event_shape).cpu().numpy()
 
 
 def set_attributes(found: az.InferenceData, plan: Plan, attrs: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import ConvergenceWarning
 from .circular import unwrapped
+from .nested import nested_rhat
 
 __all__ = ["warn_of_trouble"]
 
@@ -17,6 +18,8 @@ RHAT, ESS = 1.01, 400
 
 def warn_of_trouble(posterior: az.InferenceData, stacklevel: int) -> None:
     """Warn where chains disagree, draws are too dependent, or trajectories diverged (Vehtari et al. 2021).
+
+    Of many chains in groups that start at the same point it is the groups that have to agree (Margossian et al. 2024).
 
     Args:
         posterior: The draws.
@@ -38,7 +41,10 @@ def warn_of_trouble(posterior: az.InferenceData, stacklevel: int) -> None:
 def _disagreement(posterior: az.InferenceData) -> list[str]:
     with np.errstate(all="ignore"):  # chains that did not move have no variance; that makes an R-hat of infinity
         draws = posterior["posterior"].map(unwrapped)
-        rhat, ess = az.rhat(draws), az.ess(draws)
+        chains = draws.sizes["chain"]
+        groups = int(posterior["posterior"].attrs.get("superchains", chains))
+        rhat = az.rhat(draws) if groups == chains else nested_rhat(draws, groups)
+        ess = az.ess(draws)
     worst_rhat = max(((float(rhat[name].max()), name) for name in rhat.data_vars), default=(1.0, ""))
     worst_ess = min(((float(ess[name].min()), name) for name in ess.data_vars), default=(float("inf"), ""))
     messages = []

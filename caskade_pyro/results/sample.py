@@ -13,21 +13,20 @@ import torch
 
 from ..bridge.bound import BoundModel
 from ..bridge.reparametrise import NonCentered
-from ..density import LogDensity
+from ..density import LogDensity, Metric, find_blocks
 from ..errors import ConvergenceWarning, SamplingError
 from ..inference.chains import Draws, run_chains
 from ..inference.engines import choose_engine
 from ..inference.seeds import fresh_seed, stream_seed
-from ..inference.settings import ChainSettings, Dense
+from ..inference.settings import ADAPTATIONS, ChainSettings, Dense
 from ..inference.starts import find_starts
+from ..inference.vectorized import run_together, superchains
 from .arviz import to_inference_data
 from .diagnostics import warn_of_trouble
 from .fit import Fit
+from .metric import Metrical, draws_of_fit, make_metric, metric_of_fit
 
 __all__ = ["sample"]
-
-DRAWS_OF_A_FIT = 200
-"""How many draws of a fit give starting points and scales."""
 
 
 def sample(
@@ -42,12 +41,14 @@ def sample(
     noncentered: NonCentered = "auto",
     target_accept: float = 0.9,
     max_tree_depth: int = 10,
-    low_rank: bool = True,
+    metric: str | Metrical = "auto",
     dense: bool | Sequence[str] = False,
     start: Fit | Mapping[str, Any] | None = None,
+    vectorized: bool = False,
+    chunk_size: int | None = None,
     progress: bool = True,
 ) -> az.InferenceData:
-    """Sample the posterior with NUTS (Hoffman and Gelman 2014), each chain in a process of its own.
+    """Sample the posterior with NUTS (Hoffman and Gelman 2014), each chain in a process of its own or all in one batch.
 
     Args:
         bound: The model with its data.
@@ -63,10 +64,21 @@ def sample(
         target_accept: The acceptance probability to adapt the step size to; raise it against divergences. At 0.8, the usual
             default, chains of hierarchical models take a tenth fewer steps, and divergences are common.
         max_tree_depth: The bound on the number of doublings of a trajectory.
-        low_rank: Whether the mass matrix learns the strongest correlations; for nutpie's NUTS.
+        metric: The inverse mass matrix. Whatever `ck.metric` takes, such as a fit or an earlier posterior, is what the warm-up
+            starts from, which then adapts variances only and may be short. Or what the warm-up of nutpie's NUTS learns:
+            ``"structured"``: covariances of shared params and of those of each member of a plate; ``"low_rank"``: the
+            strongest correlations; ``"diagonal"``: variances; ``"auto"`` is structured where there is warm-up enough.
         dense: Names of sites whose joint covariance the mass matrix learns; True for all sites; for Pyro's NUTS.
         start: Values by site, in the user's params, to start at; or a fit of the same model, then chains start at draws from
-            it. Sites without a value start near the median of their prior.
+            it and, unless ``metric`` is given, with its covariance as the inverse mass matrix. Sites without a value start
+            near the median of their prior.
+        vectorized: Whether all chains run in this process as one batch, on the device of the model's tensors, and learn the
+            step size and the mass matrix together: for many chains of a cheap density, for GPUs, and for densities that
+            cannot be compiled. With 64 chains a warm-up of 200 steps is long enough for most models, whose mass matrix then
+            learns all correlations, unless ``metric="diagonal"``. From 16 chains on, neighbours start at the same points, and
+            the nested R-hat of these groups decides whether chains agree (Margossian et al. 2024).
+        chunk_size: For vectorized chains, of how many the density is evaluated at once, which bounds the memory of a density
+            that is not compiled; all by default.
         progress: Whether to show progress.
 
     Returns:
@@ -92,13 +104,14 @@ def sample(
         {'chain': 2, 'draw': 1000}
     """
     _check_counts(draws, tune, chains)
+    _check_chunks(vectorized, chunk_size)
     bound.check_samplable()
     bound.check_whole()
     seed = fresh_seed() if seed is None else seed
     began = perf_counter()
     density = LogDensity(bound, noncentered)
-    sampler = choose_engine(engine, density, stacklevel=2)
-    starts, variances = _starts(density, start, chains, seed)
+    sampler = choose_engine(engine, density, vectorized, stacklevel=2)
+    adapt, known = _metric(density, metric, start, dense)
     settings = ChainSettings(
         draws=draws,
         tune=tune,
@@ -107,14 +120,20 @@ def sample(
         max_tree_depth=max_tree_depth,
         engine=sampler,
         dense=_dense(density, dense),
-        low_rank=low_rank,
-        starts=starts,
-        variances=variances,
+        adapt=adapt,
+        slots=density.slices,
+        blocks=find_blocks(bound, noncentered, density.slices) if adapt == "structured" else (),
+        starts=_starts(density, start, superchains(chains) if vectorized else chains, seed),
+        metric=known,
     )
     prepared = perf_counter()
-    drawn = run_chains(density, settings, chains, cores, progress)
+    if vectorized:
+        drawn = run_together(density, settings, chains, chunk_size, progress, stacklevel=2)
+    else:
+        drawn = run_chains(density, settings, chains, cores, progress)
     seconds = {"preparing_time": prepared - began, "sampling_time": perf_counter() - prepared}
-    posterior = _result(density, drawn, _attributes(density, settings, drawn) | seconds)
+    grouped = {"superchains": superchains(chains)} if vectorized else {}
+    posterior = _result(density, drawn, _attributes(density, settings, drawn) | seconds | grouped)
     _warn(posterior, drawn, draws, chains)
     return posterior
 
@@ -125,6 +144,13 @@ def _check_counts(draws: int, tune: int, chains: int) -> None:
             raise SamplingError(f"{name} must be at least 1, not {value}.")
     if tune < 0:
         raise SamplingError(f"tune must not be negative, but is {tune}.")
+
+
+def _check_chunks(vectorized: bool, chunk_size: int | None) -> None:
+    if chunk_size is not None and not vectorized:
+        raise SamplingError("chunk_size= is for vectorized=True: chains in processes evaluate one point at a time.")
+    if chunk_size is not None and chunk_size < 1:
+        raise SamplingError(f"chunk_size must be at least 1, not {chunk_size}.")
 
 
 def _attributes(density: LogDensity, settings: ChainSettings, drawn: Draws) -> dict[str, Any]:
@@ -158,24 +184,46 @@ def _warn(posterior: az.InferenceData, drawn: Draws, draws: int, chains: int) ->
 
 def _params(density: LogDensity, z: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
     """Draws ``(chains, draws, dim)`` in the user's params."""
-    found = density.constrain(torch.as_tensor(z.reshape(-1, density.dim)))
-    return {name: value.numpy().reshape(z.shape[:2] + tuple(value.shape[1:])) for name, value in found.items()}
+    found = density.constrain(torch.as_tensor(z.reshape(-1, density.dim), device=density.device))
+    return {name: value.cpu().numpy().reshape(z.shape[:2] + tuple(value.shape[1:])) for name, value in found.items()}
 
 
 def _starts(
     density: LogDensity, start: Fit | Mapping[str, Any] | None, chains: int, seed: int
-) -> tuple[tuple[np.ndarray[Any, Any], ...] | None, np.ndarray[Any, Any] | None]:
-    """The starting points of the chains, and variances for the mass matrix, where they are known."""
+) -> tuple[np.ndarray[Any, Any], ...] | None:
+    """The starting points of the chains, where they are known."""
     if start is None:
-        return find_starts(density, chains, seed), None
+        return find_starts(density, chains, seed)
     if not isinstance(start, Fit):
         given = density.sampled_values(start)
         points = [density.initial(stream_seed(seed, chain), given) for chain in range(chains)]
-        return tuple(point.double().numpy() for point in points), None
-    if density.bound.decisions(start.fitted.noncentered) != density.bound.decisions(density.noncentered):
-        raise SamplingError("start= was fitted with another noncentered= than is asked for here; give both the same.")
-    z = density.from_sampled(start.fitted.draw_seeded(max(DRAWS_OF_A_FIT, chains), stream_seed(seed, chains)))
-    return tuple(row.double().numpy() for row in z[:chains]), z.var(0).double().numpy()
+        return tuple(point.double().numpy() for point in points)
+    z = draws_of_fit(density, start, chains, stream_seed(seed, chains))
+    return tuple(row.double().numpy() for row in z)
+
+
+def _metric(
+    density: LogDensity, metric: str | Metrical, start: Fit | Mapping[str, Any] | None, dense: bool | Sequence[str]
+) -> tuple[str, Metric | None]:
+    """What the warm-up learns, and the metric that it starts with.
+
+    Raises:
+        SamplingError: There is no such metric, or it does not fit the model.
+    """
+    if not isinstance(metric, str):
+        if dense:
+            raise SamplingError(
+                "metric= gives the covariance of all sites, and dense= asks for that of some: give one."
+            )
+        return "diagonal", make_metric(density, metric)
+    if metric not in {"auto", *ADAPTATIONS}:
+        names = ", ".join(map(repr, ("auto", *ADAPTATIONS)))
+        raise SamplingError(f"There is no metric {metric!r}; choose {names}, or give one, as ck.metric does.")
+    adapt = "structured" if metric == "auto" else metric
+    if metric != "auto" or dense or not isinstance(start, Fit):
+        return adapt, None
+    known = metric_of_fit(density, start)
+    return ("diagonal" if known is not None and not known.is_diagonal else adapt), known
 
 
 def _dense(density: LogDensity, dense: bool | Sequence[str]) -> Dense:

@@ -1,0 +1,20 @@
+"""When two forms of a density are the same, and errors in a line."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["close", "first_line"]
+
+
+def close(a: Tensor, b: Tensor) -> bool:
+    """Equal up to rounding, where sums of many large terms may cancel."""
+    relative = 1e-3 if a.dtype == torch.float32 else 1e-8
+    largest = float(b[torch.isfinite(b)].abs().max()) if bool(torch.isfinite(b).any()) else 0.0
+    return torch.allclose(a, b, rtol=relative, atol=max(1e-1 * relative * largest, 1e-6), equal_nan=True)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
