@@ -13,14 +13,14 @@ from ..bridge import BoundModel
 from ..bridge.reparametrise import NonCentered
 from ..errors import CompilationError, SamplingError
 from .constrain import to_user_params
-from .flat import Slot, make_flat
+from .flat import Flat, Slot, make_flat
 from .lowering import NotFlatError, Wrapped
 from .native import Native, load_native
 from .program import Program, trace_program
 from .starts import find_start
 from .unconstrain import to_sampled_values
 
-__all__ = ["LogDensity"]
+__all__ = ["BESIDE", "LogDensity", "close"]
 
 ValueAndGradient = tuple[Tensor, Tensor]
 
@@ -85,6 +85,11 @@ class LogDensity:
         else:
             self._eager_because = self._disagreement(program.run)
             self._program = None if self._eager_because else program
+
+    @property
+    def flat(self) -> Flat:
+        """The model as a function of the vector, in Pyro's own terms."""
+        return self._flat
 
     @property
     def dim(self) -> int:
@@ -234,7 +239,7 @@ class LogDensity:
         """Why a form cannot be used: it differs from the model at the starting point or beside it."""
         for shift in BESIDE:
             z = self._start + shift
-            if not all(_close(a, b) for a, b in zip(form(z), self._eager(z), strict=True)):
+            if not all(close(a, b) for a, b in zip(form(z), self._eager(z), strict=True)):
                 return (
                     "its traced form differs from the model's own density: does the simulator keep state, or draw "
                     "random numbers?"
@@ -279,7 +284,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _close(a: Tensor, b: Tensor) -> bool:
+def close(a: Tensor, b: Tensor) -> bool:
     """Equal up to rounding, where sums of many large terms may cancel."""
     relative = 1e-3 if a.dtype == torch.float32 else 1e-8
     largest = float(b[torch.isfinite(b)].abs().max()) if bool(torch.isfinite(b).any()) else 0.0

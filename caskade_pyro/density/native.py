@@ -43,8 +43,12 @@ def cache_folder() -> Path:
     return Path(given) if given else user_cache_path("caskade_pyro") / "densities"
 
 
-def load_native(program: Program) -> Native:
+def load_native(program: Program, *, loops: bool = True) -> Native:
     """The compiled form of a program, from the cache or made now.
+
+    Args:
+        program: The program.
+        loops: Whether torch's Inductor may compile it, which takes seconds, where it cannot be written out in scalars.
 
     Raises:
         CompilationError: It cannot be compiled here; the message says why in one line.
@@ -54,7 +58,7 @@ def load_native(program: Program) -> Native:
         raise CompilationError(f"the model's tensors are on {program.point.device}, and only the CPU's are compiled")
     folder = cache_folder() / _key(program)
     if not (folder / "plan.json").exists():
-        _make(program, folder)
+        _make(program, folder, loops)
     plan = json.loads((folder / "plan.json").read_text())
     return Native(folder / f"density{_suffix()}", plan, program)
 
@@ -96,13 +100,15 @@ def _suffix() -> str:
     return ".dll" if sys.platform == "win32" else ".so"
 
 
-def _make(program: Program, folder: Path) -> None:
+def _make(program: Program, folder: Path, loops: bool) -> None:
     """Lower, compile and put into the cache, all at once, so that no other process sees half of it."""
     if _compiler().startswith("no "):
         raise CompilationError(f"there is no C++ compiler ({_compiler().removeprefix('no ')}) on this machine")
     try:
         lowered = write_scalars(program)
     except NotSmallError:
+        if not loops:
+            raise
         lowered = lower(program)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="making-") as made:

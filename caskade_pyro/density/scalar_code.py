@@ -126,7 +126,7 @@ PLAIN = {
     "bitwise_and": "{0} && {1}", "bitwise_or": "{0} || {1}", "isnan": "std::isnan({0})", "isinf": "std::isinf({0})",
     "isfinite": "std::isfinite({0})", "where": "{0} ? {1} : {2}", "masked_fill": "{1} ? {2} : {0}",
     "tanh_backward": "{0} * (1 - {1} * {1})", "sigmoid_backward": "{0} * (1 - {1}) * {1}",
-    "softplus": "softplus({0}, {1}, {2})", "softplus_backward": "softplus_slope({0}, {1}, {2}, {3})",
+    "softplus_backward": "softplus_slope({0}, {1}, {2}, {3})",
 }  # fmt: skip
 """Operations on single numbers, by name, in C++; their arguments are brought to the type of the result or its operands."""
 
@@ -291,6 +291,10 @@ def _clamp(writer: Writer, _: fx.Node, kind: str, a: Any, low: Any = None, high:
     return found if high is None else writer._each("{0} > {1} ? {1} : {0}", (found, high), kind, kind)
 
 
+def _softplus(writer: Writer, _: fx.Node, kind: str, a: Array, beta: float = 1, threshold: float = 20) -> Array:
+    return writer._each("softplus({0}, {1}, {2})", (a, beta, threshold), kind, kind)
+
+
 def _copy(writer: Writer, node: fx.Node, kind: str, a: Array, **_: Any) -> Array:
     before = node.all_input_nodes[0].meta["val"].dtype
     if node.meta["val"].dtype == before:
@@ -368,6 +372,7 @@ WRITTEN: dict[str, Callable[..., Any]] = {
     "sub": _minus,
     "rsub": lambda writer, node, kind, a, b, alpha=1: _minus(writer, node, kind, b, a, alpha),
     "pow": _power,
+    "softplus": _softplus,
     "slice_scatter": lambda _, __, ___, a, b, dim=0, start=None, end=None, step=1: _replaced(
         a, (slice(None),) * (dim % a.ndim) + (slice(start, None if end is None else min(end, a.shape[dim]), step),), b
     ),

@@ -103,6 +103,8 @@ VIEWS: dict[str, Callable[..., Any]] = {
     "slice": _slice,
     "diagonal": _diagonal,
     "flip": np.flip,
+    "tril": np.tril,
+    "triu": np.triu,
     "stack": _stack,
     "cat": _cat,
     "unbind": lambda a, dim=0: [as_array(one) for one in np.moveaxis(a, dim, 0)],

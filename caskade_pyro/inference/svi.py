@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +11,8 @@ import numpy as np
 import pyro
 import torch
 from pyro import poutine
-from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO, autoguide
+from pyro.infer import autoguide
 from pyro.infer.autoguide.initialization import init_to_median
-from pyro.optim import ClippedAdam
 from torch import Tensor
 
 from ..bridge.bound import BoundModel
@@ -21,6 +21,7 @@ from ..density.constrain import to_user_params
 from ..errors import SamplingError
 from .progress import progress_bar
 from .seeds import seeded, stream_seed
+from .svi_steps import Steps, density_for, make_steps
 
 __all__ = ["GUIDES", "Fitted", "run_svi"]
 
@@ -45,6 +46,7 @@ class Fitted:
         seed: The seed of the fit.
         params: The guide's own parameters: a param store of its own, so that fits do not meet in Pyro's global one.
         complete: Whether all steps were taken; False after an interrupt.
+        engine: What took the steps: ``"compiled"``, ``"traced"`` or ``"pyro"``.
     """
 
     bound: BoundModel
@@ -54,6 +56,7 @@ class Fitted:
     seed: int
     params: Any
     complete: bool
+    engine: str
 
     def draw(self, draws: int, seed: int) -> dict[str, np.ndarray[Any, Any]]:
         """Draws from the guide in the user's params, ``(draws, *plates, *shape)`` by site."""
@@ -87,36 +90,41 @@ def run_svi(
     lr: float,
     particles: int,
     noncentered: NonCentered,
+    engine: str,
     progress: bool,
+    stacklevel: int = 1,
 ) -> Fitted:
     """Fit a guide by stochastic variational inference (Kucukelbir et al. 2017), the learning rate falling to a tenth.
 
     Raises:
-        SamplingError: The guide is unknown, or the loss is not finite.
+        SamplingError: The guide is unknown, the loss is not finite, or the step cannot be compiled but has to be.
     """
     losses: list[float] = []
+    _check_guide(bound, guide)
+    density = density_for(bound, noncentered, engine, stacklevel + 1)
     with seeded(stream_seed(seed, 0)), pyro.get_param_store().scope() as params:
-        _check_guide(bound, guide)
         model = bound.noncentered(noncentered)
         fitted = _make_guide(guide, poutine.block(model, hide=_discrete(bound)) if bound.has_discrete else model)
-        optimiser = ClippedAdam({"lr": lr, "lrd": 0.1 ** (1 / steps)})
-        svi = SVI(model, fitted, optimiser, _loss(bound, particles))
+        fitted()  # guides make their params when they run for the first time
+        settings = {"lr": lr, "lrd": 0.1 ** (1 / steps)}
+        taking = make_steps(bound, fitted, model, density, settings, particles, engine, stacklevel + 1)
         try:
-            _take_steps(svi, steps, lr, losses, progress)
+            _take_steps(taking, steps, lr, losses, progress)
         except KeyboardInterrupt:
             if not losses:
                 raise
+        taking.finish()
         if isinstance(fitted, autoguide.AutoLaplaceApproximation):
             fitted = fitted.laplace_approximation()
     complete = len(losses) == steps
-    return Fitted(bound, fitted, np.array(losses), noncentered, seed, params, complete)
+    return Fitted(bound, fitted, np.array(losses), noncentered, seed, params, complete, taking.form)
 
 
-def _take_steps(svi: SVI, steps: int, lr: float, losses: list[float], progress: bool) -> None:
+def _take_steps(taking: Steps, steps: int, lr: float, losses: list[float], progress: bool) -> None:
     with progress_bar(steps, "fit", "step", progress) as bar:
         for step in range(steps):
-            losses.append(float(svi.step()))
-            if not np.isfinite(losses[-1]):
+            losses.append(taking.step())
+            if not math.isfinite(losses[-1]):
                 raise SamplingError(
                     f"The loss of the fit is {losses[-1]} at step {step + 1}; try a smaller lr= than {lr}."
                 )
@@ -146,12 +154,6 @@ def _discrete(bound: BoundModel) -> list[str]:
     return [site.name for site in bound.discrete] + [
         one.name for one in inner if getattr(one.distribution.support, "is_discrete", False)
     ]
-
-
-def _loss(bound: BoundModel, particles: int) -> Any:
-    if not bound.has_discrete:
-        return Trace_ELBO(num_particles=particles)
-    return TraceEnum_ELBO(num_particles=particles, max_plate_nesting=bound.plan.nesting)
 
 
 def _make_guide(guide: str | Callable[..., Any], model: Callable[..., Any]) -> Any:

@@ -60,6 +60,7 @@ def fit(
     lr: float = 0.02,
     particles: int = 1,
     noncentered: NonCentered = "auto",
+    engine: str = "auto",
     progress: bool = True,
 ) -> Fit:
     """Fit a guide to the posterior by stochastic variational inference.
@@ -73,6 +74,9 @@ def fit(
         lr: The learning rate at the start.
         particles: How many draws estimate the gradient of each step.
         noncentered: Which sites the guide describes as offsets from their population.
+        engine: ``"auto"``: steps on the compiled density, and Pyro's SVI where they cannot be had, with a warning; without one
+            where plates are subsampled. ``"compiled"``: the former or an error. ``"pyro"``: Pyro's SVI. The same seed gives the
+            same losses, but for rounding.
         progress: Whether to show progress.
 
     Returns:
@@ -100,4 +104,4 @@ def fit(
         raise SamplingError(f"steps must be at least 1, not {steps}.")
     bound.check_samplable()
     seed = fresh_seed() if seed is None else seed
-    return Fit(run_svi(bound, guide, steps, seed, lr, particles, noncentered, progress))
+    return Fit(run_svi(bound, guide, steps, seed, lr, particles, noncentered, engine, progress, 2))
