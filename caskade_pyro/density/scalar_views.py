@@ -118,5 +118,7 @@ VIEWS: dict[str, Callable[..., Any]] = {
     "scalar_tensor": lambda value, **_: as_array(value),
     "arange": lambda *ends, **_: np.array(range(*ends), dtype=object),
     "index": _index,
+    "copy": lambda a, values, *_: np.broadcast_to(values, a.shape),
+    "split_with_sizes": lambda a, sizes, dim=0: np.split(a, np.cumsum(sizes)[:-1], axis=dim),
     "split": lambda a, size, dim=0: np.split(a, range(size, a.shape[dim], size), axis=dim),
 }

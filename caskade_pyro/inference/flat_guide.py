@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from pyro.distributions import TransformedDistribution
-from pyro.infer.autoguide import AutoContinuous, AutoGuide, AutoMultivariateNormal
+from pyro.distributions import Independent, MultivariateNormal, Normal, TransformedDistribution
+from pyro.distributions.transforms import AffineTransform, LowerCholeskyAffine
+from pyro.infer.autoguide import AutoContinuous, AutoGuide
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import transform_to
@@ -35,17 +37,20 @@ class Placed(Messenger):
         msg["value"] = self.values[msg["name"]]
 
 
-class Reparametrised(Messenger):
-    """Draws from a joint normal remember their noise, so that their density needs no system of equations solved."""
-
-    def __init__(self, guide: Any) -> None:
-        super().__init__()
-        self.guide = guide
+class Remembered(Messenger):
+    """Normal draws remember the noise that they are made of, so that their log density is that of the noise."""
 
     def _pyro_sample(self, msg: Any) -> None:
-        if msg["infer"].get("is_auxiliary") and isinstance(self.guide, AutoMultivariateNormal):
-            transform = self.guide.get_transform().with_cache()
-            msg["fn"] = TransformedDistribution(self.guide.get_base_dist(), transform)
+        given = msg["fn"]
+        normal = given.base_dist if isinstance(given, Independent) else given
+        if type(normal) is Normal:
+            transform: Any = AffineTransform(normal.loc, normal.scale, given.event_dim, cache_size=1)
+        elif type(normal) is MultivariateNormal:
+            transform = LowerCholeskyAffine(normal.loc, normal.scale_tril, cache_size=1)
+        else:
+            return
+        noise = Normal(torch.zeros_like(normal.loc), torch.ones_like(normal.loc)).to_event(given.event_dim)
+        msg["fn"] = TransformedDistribution(noise, transform)
 
 
 @dataclass(frozen=True)
@@ -112,19 +117,17 @@ class FlatGuide:
         Returns:
             The model's params as a flat, unconstrained vector, and minus their log density under the guide in that space.
         """
-        placed = {name: slot.of(params) for name, slot in self.slots.items()}
+        # Split all at once: the gradients of slices would each be as long as the vector.
+        pieces = params.split([math.prod(slot.shape) for slot in self.slots.values()])
+        placed = {name: piece.reshape(self.slots[name].shape) for name, piece in zip(self.slots, pieces, strict=True)}
         # Guides take the params that are constrained from Pyro's store, and the others as any torch module does.
         constrained = {name: transform_to(to)(placed[own]) for name, (own, to) in self.stored.items()}
         with pyro.validation_enabled(False), without_validation():
-            with Supplied(noise), Placed(constrained), Reparametrised(self.guide):
+            with Supplied(noise), Placed(constrained), Remembered():
                 trace: Any = poutine.trace(lambda: functional_call(self.guide, placed)).get_trace()
-            values = {name: trace.nodes[name]["value"] for name in self.flat.slots}
-            z = self._unconstrained(trace, values)
-            jacobian = sum(
-                self.flat.fixed[name].log_abs_det_jacobian(slot.of(z), values[name]).sum()
-                for name, slot in self.flat.slots.items()
-            )
-            return z, -trace.log_prob_sum() - jacobian
+            trace.compute_log_prob()
+            draws = self._draws(trace)
+            return torch.cat([z.reshape(-1) for z, _ in draws]), -sum(log_density for _, log_density in draws)
 
     def pulled(self, vector: Tensor) -> Tensor:
         """A draw's minus log density plus the sum of the draw times weights.
@@ -135,22 +138,32 @@ class FlatGuide:
         Args:
             vector: The params, the random numbers and the weights, one after the other.
         """
-        params, noise, _ = self.sizes
-        z, surprise = self.place(vector[:params], vector[params : params + noise].detach())
-        weights = vector[params + noise :]
+        params, noise, weights = vector.split(self.sizes)
+        z, surprise = self.place(params, noise.detach())
         return surprise + (z * weights).sum()
 
-    def _unconstrained(self, trace: Any, values: Mapping[str, Tensor]) -> Tensor:
-        """The vector of a draw: as the guide drew it where it did, for the way back from constrained values loses digits."""
-        names = tuple(self.flat.slots)
-        drawn = [node for node in trace.nodes.values() if node["type"] == "sample" and node["infer"].get("is_auxiliary")]
+    def _draws(self, trace: Any) -> list[tuple[Tensor, Tensor]]:
+        """Unconstrained draws, one after the other as in the vector, with their log densities.
+
+        Most guides draw so themselves; the way back from constrained values would lose digits.
+        """
+        nodes, names = trace.nodes, tuple(self.flat.slots)
         if isinstance(self.guide, AutoContinuous) and tuple(self.guide.prototype_trace.stochastic_nodes) == names:
-            return drawn[0]["value"]  # type: ignore[no-any-return]
-        parts = []
-        for name in names:
-            own = trace.nodes.get(f"{name}_unconstrained")
-            parts.append(self.flat.fixed[name].inv(values[name]) if own is None else own["value"])
-        return torch.cat([part.reshape(-1) for part in parts])
+            return [_draw(node) for node in nodes.values() if node.get("infer", {}).get("is_auxiliary")]
+        found = []
+        for name, slot in self.flat.slots.items():
+            if f"{name}_unconstrained" in nodes:
+                found.append(_draw(nodes[f"{name}_unconstrained"]))
+                continue
+            value, log_density = _draw(nodes[name])
+            transform = self.flat.fixed[name]
+            z = transform.inv(value)
+            found.append((z, log_density + transform.log_abs_det_jacobian(z, value).sum()))
+        return found
+
+
+def _draw(node: Any) -> tuple[Tensor, Tensor]:
+    return node["value"], node["log_prob_sum"]
 
 
 def make_flat_guide(guide: Any, flat: Flat) -> FlatGuide:
