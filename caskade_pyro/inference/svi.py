@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +19,12 @@ from torch import Tensor
 from ..bridge.bound import BoundModel
 from ..bridge.reparametrise import NonCentered
 from ..density.constrain import to_user_params
+from ..density.flat import make_flat
 from ..errors import SamplingError
+from .flat_guide import make_flat_guide
 from .progress import progress_bar
 from .seeds import seeded, stream_seed
-from .svi_steps import Steps, density_for, make_steps
+from .svi_steps import UNTRACEABLE, Steps, density_for, make_steps
 
 __all__ = ["GUIDES", "Fitted", "run_svi"]
 
@@ -32,6 +35,10 @@ GUIDES: dict[str, Callable[..., Any]] = {
     "laplace": autoguide.AutoLaplaceApproximation,
     "delta": autoguide.AutoDelta,
 }
+
+
+DRAWS_AT_ONCE = 50
+"""Of how many draws the densities are computed side by side."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +78,43 @@ class Fitted:
 
     def draw_sampled(self, draws: int) -> dict[str, Tensor]:
         """Draws from the guide as it describes them, offsets included, ``(draws, *Pyro's batch dims, *shape)`` by site."""
-        plan, guide = self.bound.plan, self.guide
-        with torch.no_grad(), pyro.get_param_store().scope(self.params):
+        with torch.no_grad(), self._whole():
+            one_by_one = [self.guide() for _ in range(draws)]
+        return {name: torch.stack([one[name].detach() for one in one_by_one]) for name in one_by_one[0]}
+
+    def log_ratios(self, draws: int, seed: int) -> np.ndarray[Any, Any] | None:
+        """The log density of the model minus that of the guide at draws from it, ``(draws,)``; None if the guide has no width."""
+        flat = make_flat(self.bound.whole().noncentered(self.noncentered))
+        with seeded(seed), torch.no_grad(), self._whole():
+            guide = make_flat_guide(self.guide, flat)
+            noise = torch.zeros(draws, guide.sizes[1], dtype=guide.dtype)
+            if noise.numel() == 0:
+                return None
+            for row in noise:
+                guide.draw(row)
+            params = guide.params()
+
+            def of_one(row: Tensor) -> Tensor:
+                z, surprise = guide.place(params, row)
+                return flat.log_density(z) + surprise
+
+            try:
+                found = torch.vmap(of_one, chunk_size=DRAWS_AT_ONCE)(noise)
+            except UNTRACEABLE:  # of simulators that cannot be run side by side
+                found = torch.stack([of_one(row) for row in noise])
+        return found.double().numpy()  # type: ignore[no-any-return]
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """The guide with its own params, and with all members of each plate."""
+        plan = self.bound.plan
+        with pyro.get_param_store().scope(self.params):
             if self.bound.subsample_size:
                 # A guide opens its plates itself, as large as it saw them; these are the whole ones.
-                guide.create_plates = lambda: [
+                self.guide.create_plates = lambda: [
                     pyro.plate(name, plan.sizes[name], dim=plan.dims[name]) for name in plan.sizes
                 ]
-            one_by_one = [guide() for _ in range(draws)]
-        return {name: torch.stack([one[name].detach() for one in one_by_one]) for name in one_by_one[0]}
+            yield
 
 
 def run_svi(
@@ -106,6 +141,7 @@ def run_svi(
         model = bound.noncentered(noncentered)
         fitted = _make_guide(guide, poutine.block(model, hide=_discrete(bound)) if bound.has_discrete else model)
         fitted()  # guides make their params when they run for the first time
+        _check_supports(fitted, bound, noncentered)
         settings = {"lr": lr, "lrd": 0.1 ** (1 / steps)}
         taking = make_steps(bound, fitted, model, density, settings, particles, engine, stacklevel + 1)
         try:
@@ -145,6 +181,21 @@ def _check_guide(bound: BoundModel, guide: str | Callable[..., Any]) -> None:
         raise SamplingError(
             f"The guide {made.__name__} is one joint distribution and cannot describe {', '.join(local[:3])} of a subsampled "
             "plate, of which it sees other members at each step. Take guide='normal', or fit all members at once."
+        )
+
+
+def _check_supports(guide: Any, bound: BoundModel, noncentered: NonCentered) -> None:
+    """Check that the supports of sites stay as a guide saw them first.
+
+    Raises:
+        SamplingError: One depends on other params; Pyro's guides would look at its first extent only.
+    """
+    flat = make_flat(bound.whole().noncentered(noncentered))
+    moving = [name for name in flat.slots if name not in flat.fixed]
+    if moving and isinstance(guide, autoguide.AutoGuide):
+        raise SamplingError(
+            f"The support of {', '.join(moving)} depends on other params, which Pyro's guides cannot follow. Sample with "
+            "ck.sample, or declare the param relative to its bounds, as a fraction of the interval."
         )
 
 
