@@ -127,7 +127,9 @@ class FlatGuide:
                 trace: Any = poutine.trace(lambda: functional_call(self.guide, placed)).get_trace()
             trace.compute_log_prob()
             draws = self._draws(trace)
-            return torch.cat([z.reshape(-1) for z, _ in draws]), -sum(log_density for _, log_density in draws)
+            return torch.cat([z.reshape(-1) for z, _ in draws]), -torch.stack(
+                [log_density for _, log_density in draws]
+            ).sum()
 
     def pulled(self, vector: Tensor) -> Tensor:
         """A draw's minus log density plus the sum of the draw times weights.
@@ -140,18 +142,20 @@ class FlatGuide:
         """
         params, noise, weights = vector.split(self.sizes)
         z, surprise = self.place(params, noise.detach())
-        return surprise + (z * weights).sum()
+        score: Tensor = surprise + (z * weights).sum()
+        return score
 
     def _draws(self, trace: Any) -> list[tuple[Tensor, Tensor]]:
         """Unconstrained draws, one after the other as in the vector, with their log densities.
 
         Most guides draw so themselves; the way back from constrained values would lose digits.
         """
-        nodes, names = trace.nodes, tuple(self.flat.slots)
-        if isinstance(self.guide, AutoContinuous) and tuple(self.guide.prototype_trace.stochastic_nodes) == names:
+        nodes, prototype = trace.nodes, self.guide.prototype_trace
+        names = None if prototype is None else tuple(prototype.stochastic_nodes)
+        if isinstance(self.guide, AutoContinuous) and names == tuple(self.flat.slots):
             return [_draw(node) for node in nodes.values() if node.get("infer", {}).get("is_auxiliary")]
         found = []
-        for name, slot in self.flat.slots.items():
+        for name in self.flat.slots:
             if f"{name}_unconstrained" in nodes:
                 found.append(_draw(nodes[f"{name}_unconstrained"]))
                 continue

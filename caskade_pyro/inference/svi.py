@@ -83,7 +83,7 @@ class Fitted:
         return {name: torch.stack([one[name].detach() for one in one_by_one]) for name in one_by_one[0]}
 
     def log_ratios(self, draws: int, seed: int) -> np.ndarray[Any, Any] | None:
-        """The log density of the model minus that of the guide at draws from it, ``(draws,)``; None if the guide has no width."""
+        """The log density of the model minus that of the guide at draws from it, ``(draws,)``; None for a guide without width."""
         flat = make_flat(self.bound.whole().noncentered(self.noncentered))
         with seeded(seed), torch.no_grad(), self._whole():
             guide = make_flat_guide(self.guide, flat)
@@ -102,7 +102,7 @@ class Fitted:
                 found = torch.vmap(of_one, chunk_size=DRAWS_AT_ONCE)(noise)
             except UNTRACEABLE:  # of simulators that cannot be run side by side
                 found = torch.stack([of_one(row) for row in noise])
-        return found.double().numpy()  # type: ignore[no-any-return]
+        return found.double().numpy()
 
     @contextmanager
     def _whole(self) -> Iterator[None]:

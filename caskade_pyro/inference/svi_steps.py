@@ -196,7 +196,7 @@ class CompiledSteps:
 
     def __init__(self, elbo: CompiledElbo, settings: dict[str, float], particles: int) -> None:
         self.elbo, self.particles = elbo, particles
-        self.optimiser = clipped_adam.ClippedAdam([elbo.params], **settings)
+        self.optimiser = clipped_adam.ClippedAdam([elbo.params], lr=settings["lr"], lrd=settings["lrd"])
         self.form = elbo.density.form
 
     def step(self) -> float:
