@@ -263,14 +263,14 @@ def test_an_interrupt_keeps_the_steps_taken(engine):
 
 def test_khat_is_low_where_the_guide_is_the_posterior():
     """One joint normal for a normal posterior has a low k-hat."""
-    fitted = ck.fit(line(), "full_rank", steps=2000, seed=3, particles=4, progress=False)
+    fitted = ck.fit(line(), "full_rank", steps=1000, seed=3, lr=0.05, particles=2, progress=False)
     assert fitted.khat < 0.5
     assert fitted.sample(10).posterior.attrs["khat"] == fitted.khat
 
 
 def test_khat_of_the_laplace_approximation_of_a_normal_posterior_is_low():
     """The Laplace approximation of a normal posterior is that posterior."""
-    assert ck.fit(line(), "laplace", steps=3000, seed=3, lr=0.05, progress=False).khat < 0.5
+    assert ck.fit(line(), "laplace", steps=1500, seed=3, lr=0.05, progress=False).khat < 0.5
 
 
 def test_draws_of_a_bad_fit_are_warned_of():

@@ -83,7 +83,7 @@ class Fitted:
         return {name: torch.stack([one[name].detach() for one in one_by_one]) for name in one_by_one[0]}
 
     def log_ratios(self, draws: int, seed: int) -> np.ndarray[Any, Any] | None:
-        """The log density of the model minus that of the guide at draws from it, ``(draws,)``; None for a guide without width."""
+        """The log density of the model minus the guide's at draws from it, ``(draws,)``; None for a guide without width."""
         flat = make_flat(self.bound.whole().noncentered(self.noncentered))
         with seeded(seed), torch.no_grad(), self._whole():
             guide = make_flat_guide(self.guide, flat)
