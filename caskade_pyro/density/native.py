@@ -46,8 +46,12 @@ def cache_folder() -> Path:
     return Path(given) if given else user_cache_path("caskade_pyro") / "densities"
 
 
-def load_native(program: Program) -> Native:
+def load_native(program: Program, *, inductor: bool = True) -> Native:
     """The compiled form of a program, from the cache or made now.
+
+    Args:
+        program: The program.
+        inductor: Whether torch's Inductor may write the code, which takes seconds, where we cannot.
 
     Raises:
         CompilationError: It cannot be compiled here; the message says why in one line.
@@ -57,7 +61,7 @@ def load_native(program: Program) -> Native:
         raise CompilationError(f"the model's tensors are on {program.point.device}, and only the CPU's are compiled")
     folder = cache_folder() / _key(program)
     if not (folder / "plan.json").exists():
-        _make(program, folder)
+        _make(program, folder, inductor)
     plan = json.loads((folder / "plan.json").read_text())
     return Native(folder / f"density{_suffix()}", plan, program)
 
@@ -99,11 +103,11 @@ def _suffix() -> str:
     return ".dll" if sys.platform == "win32" else ".so"
 
 
-def _make(program: Program, folder: Path) -> None:
+def _make(program: Program, folder: Path, inductor: bool) -> None:
     """Lower, compile and put into the cache, all at once, so that no other process sees half of it."""
     if _compiler().startswith("no "):
         raise CompilationError(f"there is no C++ compiler ({_compiler().removeprefix('no ')}) on this machine")
-    lowered = _lowered(program)
+    lowered = _lowered(program, inductor)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="making-") as made:
         source = Path(made) / "density.cpp"
@@ -120,13 +124,15 @@ def _make(program: Program, folder: Path) -> None:
         Path(made).mkdir()  # for the context manager to remove
 
 
-def _lowered(program: Program) -> Lowered:
+def _lowered(program: Program, inductor: bool) -> Lowered:
     """A program in C++: in scalars if it is small, in loops of our own, or in Inductor's, which take longest to make."""
     ours = loops_are_fast() and "clang" not in _compiler()
     writers = (write_scalars, write_loops) if ours else (write_scalars,)
     for write in writers:
         with contextlib.suppress(NotSmallError):
             return write(program)
+    if not inductor:
+        raise NotSmallError("only torch's Inductor can write it")
     return lower(program)
 
 
