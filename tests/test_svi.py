@@ -49,7 +49,7 @@ def line():
 
 def guided(bound, guide):
     """A guide that has run, and the model that it is a guide of."""
-    model = bound.noncentered()
+    model = bound.noncentered("auto")
     made = _make_guide(guide, poutine.block(model, hide=_discrete(bound)) if bound.has_discrete else model)
     made()
     return made, model

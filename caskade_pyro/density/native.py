@@ -103,7 +103,7 @@ def _suffix() -> str:
     return ".dll" if sys.platform == "win32" else ".so"
 
 
-def _make(program: Program, folder: Path, inductor: bool) -> None:
+def _make(program: Program, folder: Path, inductor: bool = True) -> None:
     """Lower, compile and put into the cache, all at once, so that no other process sees half of it."""
     if _compiler().startswith("no "):
         raise CompilationError(f"there is no C++ compiler ({_compiler().removeprefix('no ')}) on this machine")
