@@ -26,7 +26,7 @@ __all__ = ["BlockMatrix", "metric_of_draws"]
 Array = np.ndarray[Any, Any]
 
 DOUBT = 0.5
-"""Correlations count as if so many draws without any had been seen as well: few, for the gradients know them nearly exactly."""
+"""How far to mistrust correlations among the draws of a warm-up."""
 
 LEAST_PRECISION = 0.1
 """In units of its variance among the draws; it is 1 for a normal value on its own, more if others tell about it."""
@@ -38,7 +38,7 @@ EDGE = 1e-5
 
 
 def metric_of_draws(
-    slots: Mapping[str, Any], blocks: Sequence[Block], draws: Array, gradients: Array, source: str
+    slots: Mapping[str, Any], blocks: Sequence[Block], draws: Array, gradients: Array, source: str, doubt: float = DOUBT
 ) -> Metric | None:
     """The metric that draws suggest.
 
@@ -48,6 +48,7 @@ def metric_of_draws(
         draws: Unconstrained, ``(draws, dim)``; they need not be independent.
         gradients: Those of the log density at the draws.
         source: Where the draws come from, for the metric to tell.
+        doubt: Correlations count as if so many draws without any had been seen as well.
 
     Returns:
         The metric; None if some values did not move, so that nothing can be said.
@@ -60,7 +61,7 @@ def metric_of_draws(
     dim = draws.shape[1]
     outer, inner = BlockMatrix(dim), BlockMatrix(dim)
     for block in reversed(blocks):
-        found = _regress(block, centred, slopes)
+        found = _regress(block, centred, slopes, doubt)
         outer.put(block.own, block.parents, found.coefficients)
         inner.put(block.own, block.own, np.linalg.cholesky(found.covariance))
         # The gradient by a parent along with which the members move as they do.
@@ -114,16 +115,16 @@ class Regression:
     covariance: Array
 
 
-def _regress(block: Block, draws: Array, gradients: Array) -> Regression:
+def _regress(block: Block, draws: Array, gradients: Array, doubt: float) -> Regression:
     x, parents = _of_members(draws, block.own), _of_members(draws, block.parents)
     scales, parent_scales = x.std(axis=1), parents.std(axis=1)
     x, parents = x / scales[:, None], parents / parent_scales[:, None]
     g = _of_members(gradients, block.own) * scales[:, None]
-    told = _told_by_parents(x, parents, g)
+    told = _told_by_parents(x, parents, g, doubt)
     rest = x - parents @ told.swapaxes(1, 2)
     worse = (rest.var(axis=1) > TOO_WIDE).any(axis=1)  # the density is far from normal: better no coefficients
     told[worse], rest[worse] = 0.0, x[worse]
-    covariance = _fisher(_covariance(rest), _covariance(g))
+    covariance = _fisher(_covariance(rest, doubt), _covariance(g, doubt))
     return Regression(
         told * scales[:, :, None] / parent_scales[:, None, :], covariance * scales[:, :, None] * scales[:, None, :]
     )
@@ -134,28 +135,28 @@ def _of_members(rows: Array, places: Indices) -> Array:
     return np.ascontiguousarray(rows[:, places].swapaxes(0, 1))
 
 
-def _ridge(x: Array, y: Array) -> Array:
+def _ridge(x: Array, y: Array, doubt: float) -> Array:
     """The coefficients ``(members, columns of x, columns of y)`` of linear regressions, drawn towards zero."""
     seen = x.shape[1]
-    gram = x.swapaxes(1, 2) @ x / seen + DOUBT / seen * np.eye(x.shape[2])
+    gram = x.swapaxes(1, 2) @ x / seen + doubt / seen * np.eye(x.shape[2])
     return np.linalg.solve(gram, x.swapaxes(1, 2) @ y / seen)
 
 
-def _told_by_parents(x: Array, parents: Array, gradients: Array) -> Array:
+def _told_by_parents(x: Array, parents: Array, gradients: Array, doubt: float) -> Array:
     size = x.shape[2]
-    precision = -_ridge(np.concatenate([x, parents], axis=2), gradients).swapaxes(1, 2)
+    precision = -_ridge(np.concatenate([x, parents], axis=2), gradients, doubt).swapaxes(1, 2)
     own = precision[:, :, :size]
     values, vectors = np.linalg.eigh((own + own.swapaxes(1, 2)) / 2)
     inverse = (vectors / np.maximum(values, LEAST_PRECISION)[:, None]) @ vectors.swapaxes(1, 2)
     return np.asarray(-inverse @ precision[:, :, size:])
 
 
-def _covariance(x: Array) -> Array:
+def _covariance(x: Array, doubt: float) -> Array:
     """Covariances with their correlations drawn towards zero, ``(members, size, size)``."""
     seen = x.shape[1]
     found = x.swapaxes(1, 2) @ x / seen
     diagonal = np.eye(x.shape[2], dtype=bool)
-    return np.asarray(np.where(diagonal, found, found * seen / (seen + DOUBT)))
+    return np.asarray(np.where(diagonal, found, found * seen / (seen + doubt)))
 
 
 def _fisher(of_draws: Array, of_gradients: Array) -> Array:

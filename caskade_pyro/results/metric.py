@@ -32,6 +32,9 @@ DRAWS_OF_A_FIT = 400
 DRAWS_OF_A_POSTERIOR = 200
 """How many draws of an earlier run, evenly spread over it, tell the metric; with their gradients these are enough."""
 
+DOUBT_OF_A_POSTERIOR = 0.01
+"""How far to mistrust the correlations among them: the gradients of normal densities know these exactly."""
+
 
 def metric(given: Metrical, bound: BoundModel, noncentered: NonCentered = "auto") -> Metric:
     """The inverse mass matrix that a fit, draws or numbers suggest: to be read, kept, or given to `sample`.
@@ -183,7 +186,9 @@ def _of_posterior(density: LogDensity, given: az.InferenceData) -> Metric:
     z = density.unconstrain_draws(draws)
     gradients = density.value_and_grad(z)[1].double().numpy()
     blocks = find_blocks(density.bound, density.noncentered, density.slices)
-    found = metric_of_draws(density.slices, blocks, z.double().numpy(), gradients, "an earlier posterior")
+    found = metric_of_draws(
+        density.slices, blocks, z.double().numpy(), gradients, "an earlier posterior", DOUBT_OF_A_POSTERIOR
+    )
     if found is None:
         raise SamplingError(
             "The posterior given as a metric has values that do not move, or a density that is not finite."
