@@ -126,7 +126,7 @@ def test_what_branches_runs_row_by_row_and_says_so_once():
 
 def test_a_program_that_cannot_be_mapped_says_why():
     """Where vmap has no rule for an operation, there is a reason in one line."""
-    program = trace_program(lambda z: (z**2).sum() * torch.rand(()), torch.zeros(2))
+    program = trace_program(lambda z: (z**2).sum() * torch.rand_like(z).sum(), torch.zeros(2))
     reason = map_disagreement(program, torch.ones(3, 2))
     assert "randomness" in reason
     assert "\n" not in reason

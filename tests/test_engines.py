@@ -14,7 +14,8 @@ from bridged import PAIRS
 
 import caskade_pyro as ck
 from caskade_pyro.density import native
-from caskade_pyro.inference import engines
+from caskade_pyro.inference import effective, engines, lean
+from caskade_pyro.inference.effective import effective_sizes
 from caskade_pyro.inference.progress import Progress, SamplingProgress
 
 short_runs = pytest.mark.filterwarnings("ignore::caskade_pyro.ConvergenceWarning")
@@ -212,3 +213,57 @@ def test_one_line_tells_where_all_chains_stand():
         shown.update(Progress(chain=1, step=12, divergences=1, step_size=0.25))
         shown.update(Progress(chain=2, step=3, divergences=0, step_size=0.5))
         assert shown.summary() == "chains: 1 warming up, 1 sampling, 1 done; step size 0.25 to 0.5; 3 divergences"
+
+
+def test_the_line_of_progress_tells_the_smallest_effective_sample_size():
+    """The effective sample sizes of the chains are added up by value, and the smallest sum is shown; NaN is none."""
+    with SamplingProgress(chains=2, tune=10, draws=10, show=False) as shown:
+        shown.update(Progress(0, 15, 0, 0.5, np.array([100.0, 20.0, np.nan])))
+        assert shown.summary().endswith("0 divergences; smallest ESS 20")
+        shown.update(Progress(1, 15, 0, 0.5, np.array([30.0, 200.0, np.nan])))
+        assert shown.summary().endswith("0 divergences; smallest ESS 130")
+    with SamplingProgress(chains=1, tune=10, draws=10, show=False) as shown:
+        shown.update(Progress(0, 15, 0, 0.5, np.array([np.nan])))
+        assert shown.summary().endswith("0 divergences")
+
+
+@pytest.mark.parametrize("correlation", [-0.5, 0.0, 0.5, 0.9])
+def test_effective_sample_sizes_are_those_of_arviz(correlation):
+    """Of a long chain, the sizes that progress shows are ArviZ's without ranks, within a few per cent."""
+    random = np.random.default_rng(1)
+    draws = np.zeros((2000, 5))
+    for step in range(1, 2000):
+        draws[step] = correlation * draws[step - 1] + random.normal(size=5)
+    known = az.ess({"x": draws[None]}, method="mean")["x"].values
+    np.testing.assert_allclose(effective_sizes(draws), known, rtol=0.1)
+
+
+def test_there_is_no_effective_sample_size_of_what_stands_still():
+    """Columns that do not move, and chains of a few draws, have none."""
+    draws = np.random.default_rng(1).normal(size=(100, 2))
+    draws[:, 1] = 3.0
+    assert np.isnan(effective_sizes(draws)).tolist() == [False, True]
+    assert np.isnan(effective_sizes(draws[:5])).all()
+
+
+@short_runs
+@pytest.mark.parametrize("engine", ["compiled", "pyro"])
+def test_looking_at_the_draws_does_not_change_them(engine, monkeypatch):
+    """Effective sample sizes are told while a chain runs, and its draws are what they are without anyone looking."""
+    count = 1500 if engine == "compiled" else 40
+    settings = {"draws": count, "tune": 50, "chains": 1, "seed": 4, "engine": engine, "progress": False}
+    alone = ck.sample(line(), **settings).posterior
+    told = []
+    monkeypatch.setattr(effective, "SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(effective, "SHARE", 1.0)
+    monkeypatch.setattr(lean, "SECONDS_BETWEEN_LOOKS", 0.0005)
+    look = effective.Looks.look
+
+    def tell(looks, draws):
+        look(looks, draws)
+        told.append(looks.sizes)
+
+    monkeypatch.setattr(effective.Looks, "look", tell)
+    watched = ck.sample(line(), **settings).posterior
+    np.testing.assert_array_equal(watched["slope"], alone["slope"])
+    assert any(sizes is not None and np.isfinite(sizes).all() for sizes in told)

@@ -258,7 +258,7 @@ def test_noncentred_draws_are_in_the_users_params():
     }
     from caskade_pyro.density.constrain import to_user_params
 
-    back = to_user_params(bound, draws, "auto")
+    back = to_user_params(bound, draws, "offsets")
     expected = (
         trace.nodes["mean"]["value"] + trace.nodes["scatter"]["value"] * draws["galaxies.log_sigma_decentered"][0]
     )

@@ -46,13 +46,14 @@ def test_copies_have_the_same_density(name, copied):
     )
 
 
-def sampled_density(pair, decisions, sampled):
+def sampled_density(pair, choice, sampled):
     """The log density of the reparametrised model and the one it should have: the user's, and the Jacobians by hand.
 
     Returns:
         Both, and the user's params.
     """
-    executed = trace(pair.bound.noncentered(), sampled)
+    decisions = pair.bound.decisions(choice)
+    executed = trace(pair.bound.noncentered(choice), sampled)
     params = {site.name: executed.nodes[site.name]["value"] for site in pair.bound.plan.sites}
     params |= {name: value for name, value in sampled.items() if name not in _renamed(decisions)}
     original = trace(pair.by_hand, params)
@@ -62,7 +63,8 @@ def sampled_density(pair, decisions, sampled):
             scale = original.nodes[name]["fn"]
             while hasattr(scale, "base_dist"):
                 scale = scale.base_dist
-            expected = expected + scale.scale.expand(params[name].shape).log().sum()
+            spread = scale.scale.expand(params[name].shape).log().sum()
+            expected = expected + (1 - decision.centered) * spread
         elif decision.circle is not None:
             expected = expected + _ring_density(sampled[f"{name}_ring"], decision.circle).sum()
     return executed.log_prob_sum(), expected, params
@@ -85,16 +87,19 @@ def _ring_density(point, circle):
     return torch.distributions.Gamma(SHARPNESS, SHARPNESS).log_prob(square) - area + direction - uniform
 
 
+choices = pytest.mark.parametrize("choice", ["auto", "offsets"])
+
+
 @doubles
 @every_pair
-def test_reparametrised_density(name):
+@choices
+def test_reparametrised_density(name, choice):
     """What samplers see has the hand-written density with the Jacobians of offsets and directions."""
     pair = PAIRS[name]()
-    decisions = pair.bound.decisions()
     for _ in range(5):
-        sampled = latents(trace(pair.bound.noncentered()))
-        assert _renamed(decisions) <= sampled.keys()
-        ours, expected, _ = sampled_density(pair, decisions, sampled)
+        sampled = latents(trace(pair.bound.noncentered(choice)))
+        assert _renamed(pair.bound.decisions(choice)) <= sampled.keys()
+        ours, expected, _ = sampled_density(pair, choice, sampled)
         close(ours, expected)
 
 
@@ -110,7 +115,7 @@ def test_draws_come_back_in_the_params_of_the_user(name):
         ):
             pair.bound.check_samplable()
         return
-    runs = [trace(pair.bound.noncentered()) for _ in range(3)]
+    runs = [trace(pair.bound.noncentered("auto")) for _ in range(3)]
     discrete = {site.name for site in pair.bound.discrete}
     sampled = {
         site: torch.stack([latents(run)[site] for run in runs]) for site in latents(runs[0]) if site not in discrete

@@ -27,11 +27,11 @@ def data():
 
 
 class County(ck.Module):
-    """One county; its level is sampled as it is, as in the models of the others."""
+    """One county."""
 
     def __init__(self):
         super().__init__()
-        self.alpha = ck.Param("alpha", shape=(), centered=True)
+        self.alpha = ck.Param("alpha", shape=())
 
     @ck.forward
     def level(self, alpha):

@@ -76,7 +76,7 @@ class BoundModel:
         """The same model, looking at all members of all plates."""
         return BoundModel(self.model, self.args, self.kwargs, self.data, {}) if self.subsample_size else self
 
-    def noncentered(self, choice: NonCentered = "auto") -> Callable[[], Any]:
+    def noncentered(self, choice: NonCentered = "offsets") -> Callable[[], Any]:
         """The reparametrised model for Pyro's own algorithms.
 
         Its non-centred sites are ``{site}_decentered``, and params on a circle are sampled as points of a ring,
@@ -85,7 +85,8 @@ class BoundModel:
         Discrete params are marked for enumeration, which Pyro's `TraceEnum_ELBO` and NUTS do.
 
         Args:
-            choice: ``"auto"`` where the graph says it pays; True or False; or the names of sites.
+            choice: ``"offsets"`` where the graph says it pays, ``"auto"`` for the same sites left a little centred, as
+                `ck.sample` samples them; True or False; or the names of sites.
         """
         return enumerated(self, reparametrise(self, self.decisions(choice)))
 

@@ -2,8 +2,9 @@
 
 Where a location-scale prior in a plate has hyperparameters, the spread of the members depends on the scale, and a
 sampler meets a funnel (Betancourt and Girolami 2015): there the offsets of members from their population are sampled
-instead of their values. Params on a circle are sampled as directions. The graph knows these places; draws are brought
-back.
+instead of their values. Where data say much about a member, offsets in turn follow the hyperparameters closely, so that
+by default they are left a little centred (Papaspiliopoulos, Roberts and Sköld 2007). Params on a circle are sampled as
+directions. The graph knows these places; draws are brought back.
 """
 
 from __future__ import annotations
@@ -27,7 +28,18 @@ if TYPE_CHECKING:
 __all__ = ["Decision", "NonCentered", "decide", "reparametrise"]
 
 NonCentered = str | bool | Sequence[str]
-"""``"auto"``, True or False for all sites that can be non-centred, or the names of those to be."""
+"""Which sites are sampled as offsets from their population.
+
+``"auto"`` for those in plates, left a little centred; ``"offsets"`` for the same, not at all centred; True or False for all
+that can be non-centred; or the names of those to be.
+"""
+
+LEFT_CENTERED = 0.2
+"""How far ``"auto"`` leaves sites centred, from 0 (offsets in units of the scale) to 1 (values).
+
+Measured on the reference posteriors: beside 0, the smallest effective sample size grows by half with informative data
+(surgical, pilots, radon) and does not shrink with poor data (eight schools), where from 0.3 on it does.
+"""
 
 FAMILIES = (dist.Normal, dist.StudentT, dist.Cauchy, dist.Laplace, dist.Gumbel)
 
@@ -41,12 +53,14 @@ class Decision:
         noncentered: Whether its offsets are sampled instead of its values.
         reason: Why so.
         circle: The two ends of the circle on which it lies, if it does.
+        centered: How far it is left centred if it is non-centred; Pyro's `LocScaleReparam` explains the number.
     """
 
     site: str
     noncentered: bool
     reason: str
     circle: tuple[float, float] | None = None
+    centered: float = 0.0
 
     @property
     def sampled_as(self) -> str:
@@ -60,7 +74,7 @@ class Decision:
         """What brings the site into the form that a sampler sees."""
         if self.circle is not None:
             return CircularReparam(*self.circle)
-        return LocScaleReparam(0.0) if self.noncentered else None
+        return LocScaleReparam(self.centered) if self.noncentered else None
 
 
 def decide(plan: Plan, noncentered: NonCentered = "auto") -> dict[str, Decision]:
@@ -70,8 +84,10 @@ def decide(plan: Plan, noncentered: NonCentered = "auto") -> dict[str, Decision]
         ModelError: A named site does not exist or cannot be non-centred.
     """
     named = isinstance(noncentered, Iterable) and not isinstance(noncentered, str)
-    if not named and not isinstance(noncentered, bool) and noncentered != "auto":
-        raise ModelError(f"noncentered must be 'auto', True, False or a list of site names, not {noncentered!r}.")
+    if not named and not isinstance(noncentered, bool) and noncentered not in {"auto", "offsets"}:
+        raise ModelError(
+            f"noncentered must be 'auto', 'offsets', True, False or a list of site names, not {noncentered!r}."
+        )
     if not isinstance(noncentered, (str, bool)):
         _check_named(plan, noncentered)
     return {site.name: _decide_one(site, noncentered) for site in plan.sites}
@@ -96,11 +112,12 @@ def _decide_one(site: Site, noncentered: NonCentered) -> Decision:
     wanted = getattr(param, "centered", None)
     if wanted is not None and noncentered is not False:
         return Decision(site.name, not wanted, f"the param says centered={wanted}")
-    if noncentered != "auto":
-        return Decision(site.name, bool(noncentered), "as asked for")
+    if isinstance(noncentered, bool):
+        return Decision(site.name, noncentered, "as asked for")
     if not site.plates.names:
         return Decision(site.name, False, "it lies in no plate")
-    return Decision(site.name, True, "in a plate, with hyperparameters")
+    left = LEFT_CENTERED if noncentered == "auto" else 0.0
+    return Decision(site.name, True, "in a plate, with hyperparameters", centered=left)
 
 
 def _obstacle(site: Site) -> str | None:

@@ -16,14 +16,14 @@ from ..errors import CompilationError, PerformanceWarning, SamplingError
 from .batched import Batched, FixedRows, Looped, NativeRows, Vmapped, map_disagreement
 from .closeness import close, first_line
 from .constrain import to_user_params
-from .flat import Slot, make_flat
+from .flat import Flat, Slot, make_flat
 from .lowering import NotFlatError, Wrapped
 from .native import Native, load_native
 from .program import Program, trace_program
 from .starts import find_start
 from .unconstrain import to_sampled_values
 
-__all__ = ["LogDensity"]
+__all__ = ["BESIDE", "LogDensity"]
 
 ValueAndGradient = tuple[Tensor, Tensor]
 
@@ -42,7 +42,8 @@ class LogDensity:
 
     Args:
         bound: The model with its data.
-        noncentered: Which sites are offsets from their population: ``"auto"``, True, False or names.
+        noncentered: Which sites are offsets from their population: ``"auto"`` (nearly),
+            ``"offsets"`` (wholly) where the graph says it pays; True, False or names.
 
     Raises:
         SamplingError: The model has no continuous latent site, or no point of finite density was found.
@@ -87,6 +88,11 @@ class LogDensity:
         else:
             self._eager_because = self._disagreement(program.run)
             self._program = None if self._eager_because else program
+
+    @property
+    def flat(self) -> Flat:
+        """The model as a function of the vector, in Pyro's own terms."""
+        return self._flat
 
     @property
     def dim(self) -> int:

@@ -17,7 +17,7 @@ class Lowered:
         calls: Of each call the kernel and, for each argument, the buffer and the offset in it in bytes.
         gradient: Buffer and offset of the gradient.
         value: Buffer and offset of the value.
-        with_torch: Whether the source needs torch's headers.
+        flags: How the compiler optimises; None for what needs torch's headers and flags.
     """
 
     sources: tuple[str, ...]
@@ -25,4 +25,4 @@ class Lowered:
     calls: tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
     gradient: tuple[int, int]
     value: tuple[int, int]
-    with_torch: bool
+    flags: tuple[str, ...] | None

@@ -64,7 +64,7 @@ def lower(program: Program) -> Lowered:
     where = buffers.locate(gradient), buffers.locate(value)
     if not gradient.is_contiguous():
         raise NotFlatError("its gradient is not contiguous")
-    return Lowered(tuple(tape.sources), tuple(buffers.sizes), calls, *where, True)
+    return Lowered(tuple(tape.sources), tuple(buffers.sizes), calls, *where, None)
 
 
 class Wrapped:

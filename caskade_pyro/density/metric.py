@@ -44,7 +44,7 @@ class Metric:
     def from_factor(cls, slots: Mapping[str, Slot], factor: Any, source: str) -> Metric:
         """The metric of a factor ``T``, dense or sparse."""
         sparse = sp.csr_array(factor, dtype=np.float64)
-        return cls(slots, sparse, np.zeros((0, sparse.shape[0])), np.zeros(0), source)
+        return cls(dict(slots), sparse, np.zeros((0, sparse.shape[0])), np.zeros(0), source)
 
     @classmethod
     def diagonal(cls, slots: Mapping[str, Slot], variances: Array, source: str) -> Metric:
@@ -57,7 +57,7 @@ class Metric:
         scales = np.sqrt(variances)
         directions, lengths, _ = np.linalg.svd(columns / scales[:, None], full_matrices=False)
         factor = sp.csr_array(sp.diags_array(scales))
-        return cls(slots, factor, np.ascontiguousarray(directions.T), np.sqrt(1 + lengths**2) - 1, source)
+        return cls(dict(slots), factor, np.ascontiguousarray(directions.T), np.sqrt(1 + lengths**2) - 1, source)
 
     @property
     def dim(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -23,6 +24,7 @@ from platformdirs import user_cache_path
 from torch import Tensor
 
 from ..errors import CompilationError
+from .loop_code import loops_are_fast, write_loops
 from .lowered import Lowered
 from .lowering import lower
 from .native_whitened import WHITENED
@@ -34,8 +36,8 @@ __all__ = ["Native", "cache_folder", "load_native"]
 
 DEFAULT_COMPILER = "clang++" if sys.platform == "darwin" else "g++"
 
-FLAGS = ("-O1", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=off")
-"""For code that needs no headers of torch: no loops are in it that more would speed up."""
+FLAGS = ("-std=c++17", "-shared", "-fPIC")
+"""For code that needs no headers of torch."""
 
 
 def cache_folder() -> Path:
@@ -44,8 +46,12 @@ def cache_folder() -> Path:
     return Path(given) if given else user_cache_path("caskade_pyro") / "densities"
 
 
-def load_native(program: Program) -> Native:
+def load_native(program: Program, *, inductor: bool = True) -> Native:
     """The compiled form of a program, from the cache or made now.
+
+    Args:
+        program: The program.
+        inductor: Whether torch's Inductor may write the code, which takes seconds, where we cannot.
 
     Raises:
         CompilationError: It cannot be compiled here; the message says why in one line.
@@ -55,7 +61,7 @@ def load_native(program: Program) -> Native:
         raise CompilationError(f"the model's tensors are on {program.point.device}, and only the CPU's are compiled")
     folder = cache_folder() / _key(program)
     if not (folder / "plan.json").exists():
-        _make(program, folder)
+        _make(program, folder, inductor)
     plan = json.loads((folder / "plan.json").read_text())
     return Native(folder / f"density{_suffix()}", plan, program)
 
@@ -97,19 +103,16 @@ def _suffix() -> str:
     return ".dll" if sys.platform == "win32" else ".so"
 
 
-def _make(program: Program, folder: Path) -> None:
+def _make(program: Program, folder: Path, inductor: bool) -> None:
     """Lower, compile and put into the cache, all at once, so that no other process sees half of it."""
     if _compiler().startswith("no "):
         raise CompilationError(f"there is no C++ compiler ({_compiler().removeprefix('no ')}) on this machine")
-    try:
-        lowered = write_scalars(program)
-    except NotSmallError:
-        lowered = lower(program)
+    lowered = _lowered(program, inductor)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="making-") as made:
         source = Path(made) / "density.cpp"
         source.write_text(_source(lowered, program))
-        _compile(source) if lowered.with_torch else _compile_alone(source)
+        _compile(source) if lowered.flags is None else _compile_alone(source, lowered.flags)
         plan = {key: value for key, value in asdict(lowered).items() if key != "sources"}
         (Path(made) / "plan.json").write_text(json.dumps(plan))
         try:
@@ -119,6 +122,18 @@ def _make(program: Program, folder: Path) -> None:
                 raise
             return
         Path(made).mkdir()  # for the context manager to remove
+
+
+def _lowered(program: Program, inductor: bool) -> Lowered:
+    """A program in C++: in scalars if it is small, in loops of our own, or in Inductor's, which take longest to make."""
+    ours = loops_are_fast() and "clang" not in _compiler()
+    writers = (write_scalars, write_loops) if ours else (write_scalars,)
+    for write in writers:
+        with contextlib.suppress(NotSmallError):
+            return write(program)
+    if not inductor:
+        raise NotSmallError("only torch's Inductor can write it")
+    return lower(program)
 
 
 def _compile(source: Path) -> None:
@@ -135,8 +150,15 @@ def _compile(source: Path) -> None:
         raise CompilationError(f"the C++ compiler failed: {lines[0] if lines else error}") from error
 
 
-def _compile_alone(source: Path) -> None:
-    command = [os.environ.get("CXX", DEFAULT_COMPILER), *FLAGS, str(source), "-o", str(source.with_suffix(_suffix()))]
+def _compile_alone(source: Path, flags: tuple[str, ...]) -> None:
+    command = [
+        os.environ.get("CXX", DEFAULT_COMPILER),
+        *flags,
+        *FLAGS,
+        str(source),
+        "-o",
+        str(source.with_suffix(_suffix())),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if "error" in line] or [f"exit code {done.returncode}"]

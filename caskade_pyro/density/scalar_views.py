@@ -84,7 +84,8 @@ def numbers(indices: Sequence[Any]) -> tuple[Any, ...]:
     Raises:
         NotSmallError: They are not constant.
     """
-    if any(isinstance(one, np.ndarray) and any(isinstance(i, str) for i in one.reshape(-1)) for one in indices):
+    arrays = [one for one in indices if isinstance(one, np.ndarray)]
+    if any(one.dtype != object or any(isinstance(i, str) for i in one.reshape(-1)) for one in arrays):
         raise NotSmallError("it looks up what a param says")
     return tuple(slice(None) if one is None else np.array(one, dtype=np.int64) for one in indices)
 
@@ -103,6 +104,8 @@ VIEWS: dict[str, Callable[..., Any]] = {
     "slice": _slice,
     "diagonal": _diagonal,
     "flip": np.flip,
+    "tril": np.tril,
+    "triu": np.triu,
     "stack": _stack,
     "cat": _cat,
     "unbind": lambda a, dim=0: [as_array(one) for one in np.moveaxis(a, dim, 0)],
@@ -116,5 +119,7 @@ VIEWS: dict[str, Callable[..., Any]] = {
     "scalar_tensor": lambda value, **_: as_array(value),
     "arange": lambda *ends, **_: np.array(range(*ends), dtype=object),
     "index": _index,
+    "copy": lambda a, values, *_: np.broadcast_to(values, a.shape),
+    "split_with_sizes": lambda a, sizes, dim=0: np.split(a, np.cumsum(sizes)[:-1], axis=dim),
     "split": lambda a, size, dim=0: np.split(a, range(size, a.shape[dim], size), axis=dim),
 }

@@ -48,7 +48,8 @@ def to_sampled_values(bound: BoundModel, values: Mapping[str, Any], noncentered:
             base: Any = trace.nodes[name]["fn"]
             while hasattr(base, "base_dist"):
                 base = base.base_dist
-            given[f"{name}_decentered"] = (given.pop(name) - base.loc) / base.scale
+            left = decisions[name].centered
+            given[f"{name}_decentered"] = left * base.loc + (given.pop(name) - base.loc) * base.scale ** (left - 1)
     return given
 
 

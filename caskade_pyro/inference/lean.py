@@ -82,12 +82,12 @@ class Steps:
     Attributes:
         z: Unconstrained, those of the warm-up included, ``(steps, dim)``.
         stats: By name, one value for each step.
-        gradients: Those of the log density there, from a stage that explores.
+        gradients: Those of the log density there; none but from a stage that explores.
     """
 
     z: Array
     stats: dict[str, Array]
-    gradients: Array | None
+    gradients: Array
 
 
 def run_lean_chain(
@@ -139,8 +139,7 @@ def run_lean_chain(
 def _after_exploring(whole: Stage, first: Stage, steps: Steps, settings: ChainSettings) -> Stage:
     """The rest of a chain, in the metric that its first steps suggest."""
     learnt = slice(-max(int(LEARNT_FROM * first.tune), 1), None)
-    gradients = None if steps.gradients is None else steps.gradients[learnt]
-    found = metric_of_draws(settings.slots, settings.blocks, steps.z[learnt], gradients, "the warm-up")
+    found = metric_of_draws(settings.slots, settings.blocks, steps.z[learnt], steps.gradients[learnt], "the warm-up")
     return replace(
         whole,
         tune=whole.tune - first.tune,
@@ -228,16 +227,16 @@ class _Sampler:
         rows, table = self._rows(self.sampler.take_results())
         stats = {name: _array(table.column(theirs)) for theirs, name in STATS.items()}
         stats["tuning"] = _array(table.column("tuning"))
-        gradients = _array(table.column("gradient")).reshape(rows.shape) if self.stage.explores else None
+        gradients = _array(table.column("gradient")).reshape(rows.shape) if self.stage.explores else rows[:0]
         metric = self.stage.metric
         if metric is not None:
-            rows, gradients = metric.stretch(rows), None if gradients is None else metric.push(gradients)
+            rows, gradients = metric.stretch(rows), metric.push(gradients)
         return Steps(rows, stats, gradients)
 
     def _rows(self, results: Any) -> tuple[Array, Any]:
         """The vectors that nutpie has drawn, and the table of its statistics."""
         (draws,), (stats,) = results.get_arrow_trace()
-        return _array(draws.column("z")).reshape(draws.num_rows, -1), stats
+        return _array(draws.column("z")).reshape(draws.num_rows, self.density.dim), stats
 
     def _draws_so_far(self) -> Array:
         rows, stats = self._rows(self.sampler.inspect())

@@ -25,8 +25,8 @@ __all__ = ["BlockMatrix", "metric_of_draws"]
 
 Array = np.ndarray[Any, Any]
 
-DOUBT = 5.0
-"""Correlations count as if so many draws without any had been seen as well, as in Stan's warm-up."""
+DOUBT = 0.5
+"""Correlations count as if so many draws without any had been seen as well: few, for the gradients know them nearly exactly."""
 
 LEAST_PRECISION = 0.1
 """In units of its variance among the draws; it is 1 for a normal value on its own, more if others tell about it."""
@@ -38,7 +38,7 @@ EDGE = 1e-5
 
 
 def metric_of_draws(
-    slots: Mapping[str, Any], blocks: Sequence[Block], draws: Array, gradients: Array | None, source: str
+    slots: Mapping[str, Any], blocks: Sequence[Block], draws: Array, gradients: Array, source: str
 ) -> Metric | None:
     """The metric that draws suggest.
 
@@ -46,27 +46,26 @@ def metric_of_draws(
         slots: By sampled site, its part of the vector.
         blocks: Those of the model, parents first.
         draws: Unconstrained, ``(draws, dim)``; they need not be independent.
-        gradients: Those of the log density at the draws, where they are known.
+        gradients: Those of the log density at the draws.
         source: Where the draws come from, for the metric to tell.
 
     Returns:
         The metric; None if some values did not move, so that nothing can be said.
     """
-    known = draws if gradients is None else np.concatenate([draws, gradients], axis=1)
+    known = np.concatenate([draws, gradients], axis=1)
     if len(draws) < 2 or not np.isfinite(known).all() or not (known.std(axis=0) > 0).all():
         return None
     centred = draws - draws.mean(axis=0)
-    slopes = None if gradients is None else gradients - gradients.mean(axis=0)
+    slopes = gradients - gradients.mean(axis=0)
     dim = draws.shape[1]
     outer, inner = BlockMatrix(dim), BlockMatrix(dim)
     for block in reversed(blocks):
         found = _regress(block, centred, slopes)
         outer.put(block.own, block.parents, found.coefficients)
         inner.put(block.own, block.own, np.linalg.cholesky(found.covariance))
-        if slopes is not None:
-            # The gradient by a parent along with which the members move as they do.
-            pulled = _of_members(slopes, block.own) @ found.coefficients
-            np.add.at(slopes.T, block.parents.reshape(-1), pulled.swapaxes(1, 2).reshape(-1, len(draws)))
+        # The gradient by a parent along with which the members move as they do.
+        pulled = _of_members(slopes, block.own) @ found.coefficients
+        np.add.at(slopes.T, block.parents.reshape(-1), pulled.swapaxes(1, 2).reshape(-1, len(draws)))
     return Metric.from_factor(slots, _composed(outer.matrix(), inner.matrix()), source)
 
 
@@ -115,21 +114,16 @@ class Regression:
     covariance: Array
 
 
-def _regress(block: Block, draws: Array, gradients: Array | None) -> Regression:
+def _regress(block: Block, draws: Array, gradients: Array) -> Regression:
     x, parents = _of_members(draws, block.own), _of_members(draws, block.parents)
     scales, parent_scales = x.std(axis=1), parents.std(axis=1)
     x, parents = x / scales[:, None], parents / parent_scales[:, None]
-    if gradients is None:
-        told = _ridge(parents, x).swapaxes(1, 2)
-        rest = x - parents @ told.swapaxes(1, 2)
-        covariance = _covariance(rest)
-    else:
-        g = _of_members(gradients, block.own) * scales[:, None]
-        told = _told_by_parents(x, parents, g)
-        rest = x - parents @ told.swapaxes(1, 2)
-        worse = (rest.var(axis=1) > TOO_WIDE).any(axis=1)  # the density is far from normal: better no coefficients
-        told[worse], rest[worse] = 0.0, x[worse]
-        covariance = _fisher(_covariance(rest), _covariance(g))
+    g = _of_members(gradients, block.own) * scales[:, None]
+    told = _told_by_parents(x, parents, g)
+    rest = x - parents @ told.swapaxes(1, 2)
+    worse = (rest.var(axis=1) > TOO_WIDE).any(axis=1)  # the density is far from normal: better no coefficients
+    told[worse], rest[worse] = 0.0, x[worse]
+    covariance = _fisher(_covariance(rest), _covariance(g))
     return Regression(
         told * scales[:, :, None] / parent_scales[:, None, :], covariance * scales[:, :, None] * scales[:, None, :]
     )

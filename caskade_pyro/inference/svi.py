@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,17 +12,19 @@ import numpy as np
 import pyro
 import torch
 from pyro import poutine
-from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO, autoguide
+from pyro.infer import autoguide
 from pyro.infer.autoguide.initialization import init_to_median
-from pyro.optim import ClippedAdam
 from torch import Tensor
 
 from ..bridge.bound import BoundModel
 from ..bridge.reparametrise import NonCentered
 from ..density.constrain import to_user_params
+from ..density.flat import make_flat
 from ..errors import SamplingError
+from .flat_guide import make_flat_guide
 from .progress import progress_bar
 from .seeds import seeded, stream_seed
+from .svi_steps import UNTRACEABLE, Steps, density_for, make_steps
 
 __all__ = ["GUIDES", "Fitted", "run_svi"]
 
@@ -31,6 +35,10 @@ GUIDES: dict[str, Callable[..., Any]] = {
     "laplace": autoguide.AutoLaplaceApproximation,
     "delta": autoguide.AutoDelta,
 }
+
+
+DRAWS_AT_ONCE = 50
+"""Of how many draws the densities are computed side by side."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,7 @@ class Fitted:
         seed: The seed of the fit.
         params: The guide's own parameters: a param store of its own, so that fits do not meet in Pyro's global one.
         complete: Whether all steps were taken; False after an interrupt.
+        engine: What took the steps: ``"compiled"``, ``"traced"`` or ``"pyro"``.
     """
 
     bound: BoundModel
@@ -54,6 +63,7 @@ class Fitted:
     seed: int
     params: Any
     complete: bool
+    engine: str
 
     def draw(self, draws: int, seed: int) -> dict[str, np.ndarray[Any, Any]]:
         """Draws from the guide in the user's params, ``(draws, *plates, *shape)`` by site."""
@@ -68,15 +78,43 @@ class Fitted:
 
     def draw_sampled(self, draws: int) -> dict[str, Tensor]:
         """Draws from the guide as it describes them, offsets included, ``(draws, *Pyro's batch dims, *shape)`` by site."""
-        plan, guide = self.bound.plan, self.guide
-        with torch.no_grad(), pyro.get_param_store().scope(self.params):
+        with torch.no_grad(), self._whole():
+            one_by_one = [self.guide() for _ in range(draws)]
+        return {name: torch.stack([one[name].detach() for one in one_by_one]) for name in one_by_one[0]}
+
+    def log_ratios(self, draws: int, seed: int) -> np.ndarray[Any, Any] | None:
+        """The log density of the model minus the guide's at draws from it, ``(draws,)``; None for a guide without width."""
+        flat = make_flat(self.bound.whole().noncentered(self.noncentered))
+        with seeded(seed), torch.no_grad(), self._whole():
+            guide = make_flat_guide(self.guide, flat)
+            noise = torch.zeros(draws, guide.sizes[1], dtype=guide.dtype)
+            if noise.numel() == 0:
+                return None
+            for row in noise:
+                guide.draw(row)
+            params = guide.params()
+
+            def of_one(row: Tensor) -> Tensor:
+                z, surprise = guide.place(params, row)
+                return flat.log_density(z) + surprise
+
+            try:
+                found = torch.vmap(of_one, chunk_size=DRAWS_AT_ONCE)(noise)
+            except UNTRACEABLE:  # of simulators that cannot be run side by side
+                found = torch.stack([of_one(row) for row in noise])
+        return found.double().numpy()
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """The guide with its own params, and with all members of each plate."""
+        plan = self.bound.plan
+        with pyro.get_param_store().scope(self.params):
             if self.bound.subsample_size:
                 # A guide opens its plates itself, as large as it saw them; these are the whole ones.
-                guide.create_plates = lambda: [
+                self.guide.create_plates = lambda: [
                     pyro.plate(name, plan.sizes[name], dim=plan.dims[name]) for name in plan.sizes
                 ]
-            one_by_one = [guide() for _ in range(draws)]
-        return {name: torch.stack([one[name].detach() for one in one_by_one]) for name in one_by_one[0]}
+            yield
 
 
 def run_svi(
@@ -87,36 +125,42 @@ def run_svi(
     lr: float,
     particles: int,
     noncentered: NonCentered,
+    engine: str,
     progress: bool,
+    stacklevel: int = 1,
 ) -> Fitted:
     """Fit a guide by stochastic variational inference (Kucukelbir et al. 2017), the learning rate falling to a tenth.
 
     Raises:
-        SamplingError: The guide is unknown, or the loss is not finite.
+        SamplingError: The guide is unknown, the loss is not finite, or the step cannot be compiled but has to be.
     """
     losses: list[float] = []
+    _check_guide(bound, guide)
+    density = density_for(bound, noncentered, engine, stacklevel + 1)
     with seeded(stream_seed(seed, 0)), pyro.get_param_store().scope() as params:
-        _check_guide(bound, guide)
         model = bound.noncentered(noncentered)
         fitted = _make_guide(guide, poutine.block(model, hide=_discrete(bound)) if bound.has_discrete else model)
-        optimiser = ClippedAdam({"lr": lr, "lrd": 0.1 ** (1 / steps)})
-        svi = SVI(model, fitted, optimiser, _loss(bound, particles))
+        fitted()  # guides make their params when they run for the first time
+        _check_supports(fitted, bound, noncentered)
+        settings = {"lr": lr, "lrd": 0.1 ** (1 / steps)}
+        taking = make_steps(bound, fitted, model, density, settings, particles, engine, stacklevel + 1)
         try:
-            _take_steps(svi, steps, lr, losses, progress)
+            _take_steps(taking, steps, lr, losses, progress)
         except KeyboardInterrupt:
             if not losses:
                 raise
+        taking.finish()
         if isinstance(fitted, autoguide.AutoLaplaceApproximation):
             fitted = fitted.laplace_approximation()
     complete = len(losses) == steps
-    return Fitted(bound, fitted, np.array(losses), noncentered, seed, params, complete)
+    return Fitted(bound, fitted, np.array(losses), noncentered, seed, params, complete, taking.form)
 
 
-def _take_steps(svi: SVI, steps: int, lr: float, losses: list[float], progress: bool) -> None:
+def _take_steps(taking: Steps, steps: int, lr: float, losses: list[float], progress: bool) -> None:
     with progress_bar(steps, "fit", "step", progress) as bar:
         for step in range(steps):
-            losses.append(float(svi.step()))
-            if not np.isfinite(losses[-1]):
+            losses.append(taking.step())
+            if not math.isfinite(losses[-1]):
                 raise SamplingError(
                     f"The loss of the fit is {losses[-1]} at step {step + 1}; try a smaller lr= than {lr}."
                 )
@@ -140,18 +184,27 @@ def _check_guide(bound: BoundModel, guide: str | Callable[..., Any]) -> None:
         )
 
 
+def _check_supports(guide: Any, bound: BoundModel, noncentered: NonCentered) -> None:
+    """Check that the supports of sites stay as a guide saw them first.
+
+    Raises:
+        SamplingError: One depends on other params; Pyro's guides would look at its first extent only.
+    """
+    flat = make_flat(bound.whole().noncentered(noncentered))
+    moving = [name for name in flat.slots if name not in flat.fixed]
+    if moving and isinstance(guide, autoguide.AutoGuide):
+        raise SamplingError(
+            f"The support of {', '.join(moving)} depends on other params, which Pyro's guides cannot follow. Sample with "
+            "ck.sample, or declare the param relative to its bounds, as a fraction of the interval."
+        )
+
+
 def _discrete(bound: BoundModel) -> list[str]:
     """The sites that a guide leaves out, because the loss sums over their values."""
     inner = bound.plan.latent_inner
     return [site.name for site in bound.discrete] + [
         one.name for one in inner if getattr(one.distribution.support, "is_discrete", False)
     ]
-
-
-def _loss(bound: BoundModel, particles: int) -> Any:
-    if not bound.has_discrete:
-        return Trace_ELBO(num_particles=particles)
-    return TraceEnum_ELBO(num_particles=particles, max_plate_nesting=bound.plan.nesting)
 
 
 def _make_guide(guide: str | Callable[..., Any], model: Callable[..., Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import arviz as az
@@ -12,11 +13,14 @@ import numpy as np
 from ..bridge.bound import BoundModel
 from ..bridge.reparametrise import NonCentered
 from ..errors import SamplingError
-from ..inference.seeds import fresh_seed
+from ..inference.seeds import fresh_seed, stream_seed
 from ..inference.svi import Fitted, run_svi
 from .arviz import to_inference_data
+from .importance import pareto_khat, warn_of_khat
 
 __all__ = ["Fit", "fit"]
+
+DRAWS_FOR_KHAT = 1000
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,30 @@ class Fit:
         """The negative ELBO at each step."""
         return self.fitted.losses
 
+    @property
+    def engine(self) -> str:
+        """What took the steps: ``"compiled"``, ``"traced"`` or ``"pyro"``."""
+        return self.fitted.engine
+
+    @cached_property
+    def khat(self) -> float:
+        """How far the guide is from the posterior: the Pareto k-hat of Yao et al. (2018), from 1,000 draws.
+
+        It is the shape of the tail of the ratios of the posterior's density to the guide's. Below 0.5 the guide is close,
+        above 0.7 its draws should not be trusted. NaN for a guide without width, ``"delta"``.
+        """
+        ratios = self.fitted.log_ratios(DRAWS_FOR_KHAT, stream_seed(self.fitted.seed, 1))
+        return float("nan") if ratios is None else pareto_khat(ratios)
+
     def sample(self, draws: int = 1000, seed: int | None = None) -> az.InferenceData:
-        """Draws from the fit, as ArviZ data like those of `sample`, in one chain."""
+        """Draws from the fit, as ArviZ data like those of `sample`, in one chain.
+
+        A warning is given where `khat` says that they should not be trusted.
+        """
         seed = self.fitted.seed if seed is None else seed
         drawn = {name: value[None] for name, value in self.fitted.draw(draws, seed).items()}
-        return to_inference_data(self.fitted.bound, {"posterior": drawn}, {"seed": seed})
+        warn_of_khat(self.khat, type(self.guide).__name__, stacklevel=2)
+        return to_inference_data(self.fitted.bound, {"posterior": drawn}, {"seed": seed, "khat": self.khat})
 
     def __repr__(self) -> str:
         kind = type(self.guide).__name__
@@ -60,6 +83,7 @@ def fit(
     lr: float = 0.02,
     particles: int = 1,
     noncentered: NonCentered = "auto",
+    engine: str = "auto",
     progress: bool = True,
 ) -> Fit:
     """Fit a guide to the posterior by stochastic variational inference.
@@ -73,13 +97,18 @@ def fit(
         lr: The learning rate at the start.
         particles: How many draws estimate the gradient of each step.
         noncentered: Which sites the guide describes as offsets from their population.
+        engine: ``"auto"``: steps on the compiled density, and Pyro's SVI where they cannot be had, with a warning; without one
+            where plates are subsampled. ``"compiled"``: the former or an error. ``"pyro"``: Pyro's SVI. The same seed gives the
+            same losses, but for rounding.
         progress: Whether to show progress.
 
     Returns:
-        The fit; its ``sample()`` gives ArviZ data in the user's params.
+        The fit; its ``sample()`` gives ArviZ data in the user's params, and its ``khat`` says how far to trust them. After
+        Ctrl-C it is that of the steps taken so far.
 
     Raises:
-        SamplingError: The guide is unknown, or the loss is not finite.
+        SamplingError: The guide or engine is unknown, the step cannot be compiled but has to be, the support of a param
+            depends on others, or the loss is not finite.
 
     Example:
         >>> import caskade_pyro as ck, pyro.distributions as dist, torch
@@ -100,4 +129,4 @@ def fit(
         raise SamplingError(f"steps must be at least 1, not {steps}.")
     bound.check_samplable()
     seed = fresh_seed() if seed is None else seed
-    return Fit(run_svi(bound, guide, steps, seed, lr, particles, noncentered, progress))
+    return Fit(run_svi(bound, guide, steps, seed, lr, particles, noncentered, engine, progress, 2))

@@ -29,8 +29,8 @@ Metrical = Metric | Fit | az.InferenceData | Mapping[str, npt.ArrayLike] | npt.A
 DRAWS_OF_A_FIT = 400
 """How many draws tell the variances of a fit that has no covariance of its own."""
 
-DRAWS_OF_A_POSTERIOR = 500
-"""How many draws of an earlier run, evenly spread over it, tell the metric."""
+DRAWS_OF_A_POSTERIOR = 200
+"""How many draws of an earlier run, evenly spread over it, tell the metric; with their gradients these are enough."""
 
 
 def metric(given: Metrical, bound: BoundModel, noncentered: NonCentered = "auto") -> Metric:
@@ -97,7 +97,13 @@ def check_same_offsets(density: LogDensity, fit: Fit) -> None:
     Raises:
         SamplingError: It does not.
     """
-    if density.bound.decisions(fit.fitted.noncentered) != density.bound.decisions(density.noncentered):
+    theirs = fit.fitted.bound.decisions(fit.fitted.noncentered)
+    ours = density.bound.decisions(density.noncentered)
+    if theirs.keys() != ours.keys():
+        raise SamplingError(
+            f"The fit is of another model: it has the sites {', '.join(theirs)}, and this model {', '.join(ours)}."
+        )
+    if density.bound.decisions(fit.fitted.noncentered) != ours:
         raise SamplingError("The fit was made with another noncentered= than is asked for here; give both the same.")
 
 

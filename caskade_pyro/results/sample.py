@@ -28,6 +28,9 @@ from .metric import Metrical, draws_of_fit, make_metric, metric_of_fit
 
 __all__ = ["sample"]
 
+ENOUGH_WARM_UP = 200
+"""From so many steps of warm-up on, a metric with structure is learnt by default; fewer show too little of it."""
+
 
 def sample(
     bound: BoundModel,
@@ -59,14 +62,16 @@ def sample(
         engine: ``"auto"``: nutpie's NUTS on the compiled density, and where one of them cannot be had, the next best with a
             warning. ``"compiled"``: that or an error. ``"pyro"``: Pyro's own NUTS.
         cores: How many chains run at once; as many as there are processors by default.
-        noncentered: Which sites are sampled as offsets from their population: ``"auto"``, True, False or names.
+        noncentered: Which sites are sampled as offsets from their population: ``"auto"`` (nearly),
+            ``"offsets"`` (wholly) where the graph says it pays; True, False or names.
         target_accept: The acceptance probability to adapt the step size to; raise it against divergences. At 0.8, the usual
             default, chains of hierarchical models take a tenth fewer steps, and divergences are common.
         max_tree_depth: The bound on the number of doublings of a trajectory.
         metric: The inverse mass matrix. Whatever `ck.metric` takes, such as a fit or an earlier posterior, is what the warm-up
             starts from, which then adapts variances only and may be short. Or what the warm-up of nutpie's NUTS learns:
             ``"structured"``: covariances of shared params and of those of each member of a plate; ``"low_rank"``: the
-            strongest correlations; ``"diagonal"``: variances; ``"auto"`` is structured where there is warm-up enough.
+            strongest correlations; ``"diagonal"``: variances; ``"auto"`` is structured from 200 steps of warm-up on,
+            and diagonal below.
         dense: Names of sites whose joint covariance the mass matrix learns; True for all sites; for Pyro's NUTS.
         start: Values by site, in the user's params, to start at; or a fit of the same model, then chains start at draws from
             it and, unless ``metric`` is given, with its covariance as the inverse mass matrix. Sites without a value start
@@ -110,7 +115,7 @@ def sample(
     began = perf_counter()
     density = LogDensity(bound, noncentered)
     sampler = choose_engine(engine, density, vectorized, stacklevel=2)
-    adapt, known = _metric(density, metric, start, dense)
+    adapt, known = _metric(density, metric, start, dense, tune)
     settings = ChainSettings(
         draws=draws,
         tune=tune,
@@ -202,7 +207,11 @@ def _starts(
 
 
 def _metric(
-    density: LogDensity, metric: str | Metrical, start: Fit | Mapping[str, Any] | None, dense: bool | Sequence[str]
+    density: LogDensity,
+    metric: str | Metrical,
+    start: Fit | Mapping[str, Any] | None,
+    dense: bool | Sequence[str],
+    tune: int,
 ) -> tuple[str, Metric | None]:
     """What the warm-up learns, and the metric that it starts with.
 
@@ -218,7 +227,8 @@ def _metric(
     if metric not in {"auto", *ADAPTATIONS}:
         names = ", ".join(map(repr, ("auto", *ADAPTATIONS)))
         raise SamplingError(f"There is no metric {metric!r}; choose {names}, or give one, as ck.metric does.")
-    adapt = "structured" if metric == "auto" else metric
+    enough = "structured" if tune >= ENOUGH_WARM_UP else "diagonal"
+    adapt = enough if metric == "auto" else metric
     if metric != "auto" or dense or not isinstance(start, Fit):
         return adapt, None
     known = metric_of_fit(density, start)

@@ -1,0 +1,232 @@
+"""The steps of a variational fit: Pyro's own, or compiled ones that compute the same."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any, Protocol
+from warnings import warn
+
+import torch
+from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO
+from pyro.optim import ClippedAdam, clipped_adam
+from torch import Tensor
+
+from ..bridge.bound import BoundModel
+from ..bridge.reparametrise import NonCentered
+from ..density import LogDensity
+from ..density.closeness import close
+from ..density.native import load_native
+from ..density.program import Program, trace_program
+from ..errors import CompilationError, PerformanceWarning, SamplingError
+from .engines import ENGINES
+from .flat_guide import FlatGuide, make_flat_guide
+
+__all__ = ["UNTRACEABLE", "CompiledElbo", "Steps", "density_for", "make_steps", "pyros_elbo"]
+
+NEAR = (0.0, 0.01, -0.01)
+"""Where, beside the params that a guide starts with, its compiled loss is compared with Pyro's."""
+
+UNTRACEABLE = (RuntimeError, NotImplementedError, TypeError, ValueError, CompilationError)
+"""What tracing raises where a guide branches on a value, or holds what has no tensor operations."""
+
+
+class Steps(Protocol):
+    """Takes the steps of a fit."""
+
+    form: str
+
+    def step(self) -> float:
+        """Take one, and say the loss before it."""
+
+    def finish(self) -> None:
+        """Leave the params of the guide in Pyro's param store."""
+
+
+def density_for(bound: BoundModel, noncentered: NonCentered, engine: str, stacklevel: int) -> LogDensity | None:
+    """The compiled density that a fit runs on; None where it is to run on Pyro's SVI.
+
+    Args:
+        bound: The model.
+        noncentered: Which sites the guide describes as offsets.
+        engine: ``"auto"``, ``"compiled"`` or ``"pyro"``.
+        stacklevel: Where to say that a warning comes from.
+
+    Raises:
+        SamplingError: There is no such engine, or the step cannot be compiled but has to be.
+    """
+    if engine not in ENGINES:
+        raise SamplingError(f"There is no engine {engine!r}; choose {', '.join(map(repr, ENGINES))}.")
+    if engine == "compiled" and bound.subsample_size:
+        raise SamplingError(
+            f"The plates {', '.join(bound.subsample_size)} are subsampled, and a compiled step sees the same members each "
+            "time. Take engine='auto', or bind without subsample_size=."
+        )
+    if engine == "pyro" or bound.subsample_size:
+        return None
+    density = LogDensity(bound, noncentered).compile()
+    if density.eager_because is not None:
+        _tell(engine, f"the density runs {density.form}, because {density.eager_because}", stacklevel + 1)
+    return None if density.form == "eager" else density
+
+
+def make_steps(
+    bound: BoundModel,
+    guide: Any,
+    model: Any,
+    density: LogDensity | None,
+    settings: dict[str, float],
+    particles: int,
+    engine: str,
+    stacklevel: int,
+) -> Steps:
+    """The steps of a fit, compiled where there is a density to compile them on.
+
+    Args:
+        bound: The model with its data.
+        guide: The guide, which has run before.
+        model: What it is a guide of: the reparametrised model.
+        density: The density of that.
+        settings: Of the optimiser.
+        particles: How many draws estimate the gradient of each step.
+        engine: ``"auto"``, ``"compiled"`` or ``"pyro"``.
+        stacklevel: Where to say that a warning comes from.
+
+    Raises:
+        SamplingError: The guide cannot be compiled but has to be.
+    """
+    if density is not None:
+        try:
+            elbo = CompiledElbo(make_flat_guide(guide, density.flat), density)
+            elbo.check(model, pyros_elbo(bound, 1))
+        except UNTRACEABLE as error:
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            _tell(engine, f"the guide {type(guide).__name__} cannot be traced: {first}", stacklevel + 1)
+        else:
+            return CompiledSteps(elbo, settings, particles)
+    return PyroSteps(SVI(model, guide, ClippedAdam(settings), pyros_elbo(bound, particles)))
+
+
+def pyros_elbo(bound: BoundModel, particles: int) -> Any:
+    """Pyro's estimate of the ELBO, discrete sites summed out."""
+    if not bound.has_discrete:
+        return Trace_ELBO(num_particles=particles)
+    return TraceEnum_ELBO(num_particles=particles, max_plate_nesting=bound.plan.nesting)
+
+
+class PyroSteps:
+    """Pyro's own."""
+
+    form = "pyro"
+
+    def __init__(self, svi: SVI) -> None:
+        self.svi = svi
+
+    def step(self) -> float:
+        """Take one, and say the loss before it."""
+        return float(self.svi.step())
+
+    def finish(self) -> None:
+        """The param store is where Pyro works."""
+
+
+class CompiledElbo:
+    """The negative ELBO of one draw from a guide, and its gradient in the guide's params.
+
+    The draw comes of the guide's program, with weights of zero; the density and its gradient there of the density; and with
+    that gradient as weights, the guide's program gives the gradient in its params.
+
+    Args:
+        guide: The guide.
+        density: The density of the model that it is a guide of.
+
+    Raises:
+        CompilationError: The guide is not the same each time; or one of `UNTRACEABLE`.
+    """
+
+    def __init__(self, guide: FlatGuide, density: LogDensity) -> None:
+        self.guide, self.density = guide, density
+        if guide.dtype != density.dtype:
+            raise CompilationError("its params are of another precision than the model's")
+        params, noise, _ = guide.sizes
+        self.vector = torch.zeros(sum(guide.sizes), dtype=guide.dtype)
+        self.params, self.noise, self.weights = self.vector.split(guide.sizes)
+        self.params.copy_(guide.params())
+        self.drawn = slice(params + noise, None)
+        program = trace_program(guide.pulled, self.vector)
+        self.run = _fast(program)
+
+    def loss_and_gradient(self) -> tuple[float, Tensor]:
+        """The loss and its gradient at the params and the noise."""
+        self.weights.zero_()
+        surprise, found = self.run(self.vector)
+        value, gradient = self.density.value_and_grad(found[self.drawn])
+        self.weights.copy_(gradient)
+        _, found = self.run(self.vector)
+        return -(surprise + value).item(), -found[: len(self.params)]
+
+    def check(self, model: Any, elbo: Any) -> None:
+        """Compare with Pyro at and beside the params.
+
+        Raises:
+            CompilationError: They differ.
+        """
+        start = self.params.clone()
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(action="ignore"):
+            torch.manual_seed(0)
+            for shift in NEAR:
+                self.guide.draw(self.noise)
+                self.params.copy_(start + shift)
+                self.guide.keep(self.params)
+                loss, gradient = self.loss_and_gradient()
+                expected, slope = self.guide.by_pyro(model, elbo, self.noise)
+                if not math.isfinite(expected):
+                    continue  # the guide may be too far off there for Pyro's arithmetic
+                if not (close(torch.tensor(loss), torch.tensor(expected)) and close(gradient, slope)):
+                    raise CompilationError("its compiled form differs from Pyro's own loss")
+        self.params.copy_(start)
+        self.guide.keep(start)
+
+
+class CompiledSteps:
+    """Steps of Pyro's optimiser on the vector of all params at once."""
+
+    form = "compiled"
+
+    def __init__(self, elbo: CompiledElbo, settings: dict[str, float], particles: int) -> None:
+        self.elbo, self.particles = elbo, particles
+        self.optimiser = clipped_adam.ClippedAdam([elbo.params], lr=settings["lr"], lrd=settings["lrd"])
+        self.form = elbo.density.form
+
+    def step(self) -> float:
+        """Take one, and say the loss before it."""
+        loss, gradient = 0.0, torch.zeros_like(self.elbo.params)
+        with torch.no_grad():
+            for _ in range(self.particles):
+                self.elbo.guide.draw(self.elbo.noise)
+                one, slope = self.elbo.loss_and_gradient()
+                loss += one / self.particles
+                gradient += slope / self.particles
+            self.elbo.params.grad = gradient
+            self.optimiser.step()
+        return loss
+
+    def finish(self) -> None:
+        """Leave the params of the guide in Pyro's param store."""
+        self.elbo.guide.keep(self.elbo.params)
+
+
+def _fast(program: Program) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Compiled where that is soon done: large guides are a little arithmetic on large tensors, and fast enough as traced."""
+    try:
+        return load_native(program, inductor=False).run
+    except CompilationError:
+        return program.run
+
+
+def _tell(engine: str, because: str, stacklevel: int) -> None:
+    if engine == "compiled":
+        raise SamplingError(f"The fit cannot be compiled: {because}.")
+    message = f"The fit is not compiled, because {because}. It is the same, but slower."
+    warn(PerformanceWarning(message), stacklevel=stacklevel + 1)

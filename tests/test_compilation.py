@@ -1,0 +1,146 @@
+"""Tracing, and loops and scalars in C++, against the functions that they are made of."""
+
+import json
+
+import pytest
+import torch
+
+from caskade_pyro.density import native
+from caskade_pyro.density.loop_code import loops_are_fast, write_loops
+from caskade_pyro.density.program import trace_program
+from caskade_pyro.density.recorder import UntraceableError, record
+from caskade_pyro.density.scalar_code import write_scalars
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+WHERE = torch.tensor([0, 4, 4, 2, 0, 11, -1, 4])
+WEIGHTS = torch.linspace(-1.0, 2.0, 60, dtype=torch.float64)
+
+
+def rearranged(z):
+    """Views that are regular in some loops and not in others, and one shape as another one."""
+    a = (z * WEIGHTS[:12]).reshape(3, 4)
+    b = (a.exp().reshape(2, 6) * torch.arange(6.0)).reshape(4, 3)
+    return (b.T * a.flip(1)).sum(1).prod() + (b[1:, ::2] * a[:, 1:3]).sum()
+
+
+def pieces(z):
+    """Arrays made of pieces of others and of numbers."""
+    joined = torch.cat([z[:3].exp(), torch.zeros(5), z[7:].sin(), torch.ones(2)])
+    stacked = torch.stack([joined, 2.0 * joined[:7].cumsum(0)[-1].expand(15), joined.flip(0)])
+    return (stacked**2).mean() + torch.nn.functional.pad(joined, (2, 1), value=3.0).cosh().sum()
+
+
+def looked_up(z):
+    """Elements that are looked up several times, also from the end, whose slopes add up."""
+    found = z[WHERE] * WEIGHTS[:8]
+    table = torch.zeros(12).index_put((WHERE % 12,), found.tanh(), accumulate=True)
+    return (table.exp() * z).sum() + found.square().sum()
+
+
+def broadcast(z):
+    """Sums over what is repeated, along the first and the last dims."""
+    outer = torch.exp(-((z[:, None] - WEIGHTS) ** 2))
+    return (outer.sum(0).log1p() * WEIGHTS).sum() + (outer.mean(1) ** 3).sum() + z[0].expand(40).sum()
+
+
+def long_sums(z):
+    """Sums of more terms than are added one after the other."""
+    grid = torch.linspace(0.0, 1.0, 5_000)
+    return torch.cos(grid * z[0] + z[1]).sum() + (grid[:, None] * z).exp().mean(0).sum()
+
+
+def choices(z):
+    """Comparisons, masks, limits, extremes, and infinities where nobody goes."""
+    kept = torch.where(z > 0.1, z.abs().clamp(min=1e-3).log(), torch.tensor(-float("inf")))
+    finite = torch.where(kept.isfinite(), kept, 0.5 * z)
+    masked = finite.clone()
+    masked[z < -0.2] = 7.0
+    largest = z.reshape(3, 4).amax(1)
+    return masked.sum() + largest.sum() + (z > 0).sum() * z[1] + z.reshape(4, 3).amin(0).prod()
+
+
+def special(z):
+    """Functions of probability."""
+    p = torch.nn.functional.softplus(z) + 0.1
+    return p.lgamma().sum() + torch.sigmoid(z).logit().sum() + torch.erf(z).sum() + torch.logsumexp(z, 0)
+
+
+FUNCTIONS = (rearranged, pieces, looked_up, broadcast, long_sums, choices, special)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("write", [write_loops, write_scalars])
+def test_code_computes_what_torch_computes(function, write, monkeypatch, tmp_path):
+    """Traced and written as C++, a function has the values and slopes that torch gives, at points other than the traced one."""
+    if write is write_loops and not loops_are_fast():
+        pytest.skip("Inductor writes the loops on this machine")
+    if write is write_scalars and function is long_sums:
+        pytest.skip("too large for scalars")
+    program = trace_program(function, torch.linspace(-0.9, 1.1, 12))
+    monkeypatch.setattr(native, "_lowered", write)
+    native._make(program, tmp_path / "made")
+    compiled = native.Native(
+        tmp_path / "made" / "density.so", json.loads((tmp_path / "made" / "plan.json").read_text()), program
+    )
+    for seed in range(4):
+        z = torch.randn(12, generator=torch.Generator().manual_seed(seed), requires_grad=True)
+        expected = function(z)
+        (slope,) = torch.autograd.grad(expected, z)
+        for value, gradient in (compiled.run(z.detach()), program.run(z.detach())):
+            torch.testing.assert_close(value, expected.detach(), rtol=1e-10, atol=1e-10)
+            torch.testing.assert_close(gradient, slope, rtol=1e-10, atol=1e-10)
+
+
+def test_only_what_depends_on_the_argument_is_recorded():
+    """What is computed from constants is one constant, and an operation met twice is recorded once."""
+    data = torch.arange(3.0)
+
+    def function(z):
+        scaled = (data.exp() + 1).log() * z
+        return (scaled + data * 0 + torch.ones(3)).sum(), (z * (data.exp() + 1).log()).sum(), scaled.sum()
+
+    graph, constants = record(function, torch.ones(3))
+    names = [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]
+    assert names.count("aten.mul.Tensor") == 2
+    assert names.count("aten.sum.default") == 3
+    assert "aten.exp.default" not in names
+    assert len(constants) == 2
+    for found, expected in zip(graph(data, *constants), function(data), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_data_become_inputs_and_structure_becomes_numbers():
+    """Tensors of the model are inputs of the graph even if all their elements are equal; those that it makes are not."""
+    zeros = torch.zeros(4)
+    graph, constants = record(lambda z: (z + zeros + torch.zeros(4),), torch.ones(4))
+    assert len(constants) == 1
+    assert [node.target for node in graph.graph.nodes].count(torch.ops.aten.full.default) == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda z: (z if z[0] > 0 else -z).sum(), "branches on the value"),
+        (lambda z: z * float(z.sum().item()), "branches on the value"),
+        (lambda z: z[z > 0].sum(), "shape of a tensor depends"),
+    ],
+    ids=["branch", "item", "mask"],
+)
+def test_what_is_no_fixed_sequence_is_an_error(function, message):
+    """A branch on a value, a value taken out, and a shape that depends on values cannot be traced."""
+    with pytest.raises(UntraceableError, match=message):
+        record(lambda z: (function(z),), torch.tensor([0.3, -0.2]))
+
+
+def test_a_write_into_a_tensor_of_the_model_is_an_error():
+    """A function that keeps what it computes in a tensor from outside cannot be traced, and the tensor is as it was."""
+    kept = torch.zeros(2)
+
+    def function(z):
+        kept.copy_(z)
+        return (z.sum(),)
+
+    with pytest.raises(UntraceableError, match="writes into a tensor"):
+        record(function, torch.ones(2))
+    assert torch.equal(kept, torch.zeros(2))
