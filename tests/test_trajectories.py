@@ -147,6 +147,29 @@ def test_chains_forget_where_they_start():
     torch.testing.assert_close(metric, target.covariance, rtol=0.15, atol=0.05)
 
 
+class Steep:
+    """A wide normal value whose size makes another one narrow: far out, only small steps are possible."""
+
+    dim = 2
+
+    def run(self, z):
+        a, b = z.unbind(1)
+        value = -0.5 * a**2 - 0.5 * b**2 * (2 * a).exp() + a
+        return value, torch.stack([-a - b**2 * (2 * a).exp() + 1, -b * (2 * a).exp()], 1)
+
+
+def test_a_chain_that_starts_where_it_is_steep_is_not_left_behind():
+    """With the step size of the others it could not move; by the end of warm-up it is where they are."""
+    starts = torch.randn(40, 2, generator=torch.Generator().manual_seed(1))
+    starts[:, 1] *= (-starts[:, 0]).exp()
+    starts[:3] = torch.tensor([4.0, 0.1])
+    density, generator = Density(Steep().run, by_row=True), torch.Generator().manual_seed(2)
+    tuned = warm_up(density, starts, 80, 0.8, 8, generator)
+    z = tuned.scale.out(tuned.here.x)
+    assert (z[:3, 0] < 3.5).all()
+    assert tuned.step_size > 0.05
+
+
 # The tree
 
 

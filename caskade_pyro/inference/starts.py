@@ -22,13 +22,14 @@ MOST_PATHS = 16
 LEAST_MARGIN = 10.0
 """A path counts as lost whose evidence is smaller by e to the power of this, or of the number of params if there are more."""
 
-TRIES = 20
+DRAWS = 20
+"""From how many draws of its path the start of a chain is chosen."""
 
 
 def find_starts(density: LogDensity, chains: int, seed: int) -> tuple[Array, ...]:
     """A starting point for each chain, by several paths of Pathfinder that begin near the medians of the priors.
 
-    Each chain starts at a draw from the approximation that a path of its own has found. Paths that ended at places of no
+    Each chain starts at one of some draws from the approximation that a path of its own has found. Paths that ended at places of no
     weight are left out: a chain that starts there may never leave, although its posterior mass is nil.
 
     Args:
@@ -93,9 +94,10 @@ def _without_lost(tried: list[_Attempt]) -> list[tuple[_Attempt, Path]]:
 
 
 def _start(points: _Points, attempt: _Attempt, path: Path) -> Array:
-    """A draw of finite density."""
-    for draw in path.approximation.draw(attempt.random, TRIES)[0]:
-        value, gradient = points(draw)
-        if np.isfinite(value) and np.isfinite(gradient).all():
-            return np.asarray(draw)
-    return attempt.begin
+    """One of the path's draws, chosen with the chances that bring draws to the posterior (importance resampling)."""
+    draws, log_densities = path.approximation.draw(attempt.random, DRAWS)
+    log_weights = np.array([points.log_density(draw) for draw in draws]) - log_densities
+    if not np.isfinite(log_weights).any():
+        return attempt.begin
+    weights = np.exp(log_weights - log_weights[np.isfinite(log_weights)].max())
+    return np.asarray(attempt.random.choice(draws, p=weights / weights.sum()))

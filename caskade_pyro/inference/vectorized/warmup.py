@@ -17,6 +17,9 @@ __all__ = ["Density", "Tuned", "scaled", "warm_up"]
 EARLY_DEPTH = 7
 """The greatest depth of trajectories before the scale has been learned twice, when long ones are of little use."""
 
+STUCK = 0.2
+"""A chain whose acceptance rate is below this, while the others' is above one half, takes smaller steps than they do."""
+
 GOOD_ENOUGH = 0.8
 """The acceptance probability of one step that the first step size is looked for with."""
 
@@ -72,6 +75,9 @@ def warm_up(
 ) -> Tuned:
     """Bring chains to the typical set and learn a step size and a scale.
 
+    A chain that starts where the density is steep may not be able to move with the step size of all. It takes smaller steps,
+    and nothing is learned from it, until it has come to where the others are.
+
     Args:
         density: The log density.
         starts: Starting points of finite density, ``(n, dim)``.
@@ -92,12 +98,17 @@ def warm_up(
     averaging = DualAveraging.around(step_size, target_accept)
     moments = Moments.none(here.x, full)
     ends = windows(tune)
+    share = torch.ones_like(values)
     for step in range(1, tune + 1):
         early = len(ends) > 1 and step <= ends[1]
         depth = min(levels, EARLY_DEPTH) if early else levels
-        here, acceptance = _one_draw(here, target, math.exp(averaging.log_step), depth, generator, density.by_row)
-        averaging = averaging.update(acceptance)
-        moments = moments.add(here.x, here.gradient)
+        sizes = share * math.exp(averaging.log_step)
+        here, acceptance = _one_draw(here, target, sizes, depth, generator, density.by_row)
+        share, common, mean = _shared(share, acceptance)
+        averaging = averaging.update(mean)
+        moments = moments.add(here.x[common], here.gradient[common])
+        if not ends or step >= ends[-1]:  # the last steps are for the step size that all will take
+            share = torch.ones_like(share)
         if step in ends:
             better = learned_scale(scale, moments)
             here = _in_other_scale(here, scale, better)
@@ -111,27 +122,44 @@ def warm_up(
 def _one_draw(
     here: Here,
     target: Target,
-    step_size: float,
+    step_sizes: Tensor,
     levels: int,
     generator: torch.Generator,
     by_row: bool,
-) -> tuple[Here, float]:
-    """One draw of each chain, and the mean acceptance rate; those that are ready wait for the others."""
+) -> tuple[Here, Tensor]:
+    """One draw of each chain, and the acceptance rates; those that are ready wait for the others."""
     momentum = torch.randn(here.x.shape, generator=generator, device=here.x.device, dtype=here.x.dtype)
     now = begin(here, momentum, levels)
-    steps = torch.full_like(here.log_density, step_size)
     waiting = torch.zeros_like(here.log_density, dtype=torch.bool)
     acceptance = torch.zeros_like(here.log_density)
     active: Tensor | None = None
     while not bool(waiting.all()):
-        now, ended = grow(now, target, steps, generator, active)
+        now, ended = grow(now, target, step_sizes, generator, active)
         ready = ended & ~waiting
         here = now.draw.where(ready, here)
         acceptance = torch.where(ready, now.acceptance_rate, acceptance)
         waiting = waiting | ended
         if by_row and bool(ready.any()):
             active = (~waiting).nonzero()[:, 0]
-    return here, float(acceptance.mean())
+    return here, acceptance
+
+
+def _shared(share: Tensor, acceptance: Tensor) -> tuple[Tensor, Tensor, float]:
+    """What share of the common step size each chain takes next.
+
+    Args:
+        share: What it took, ``(n,)``.
+        acceptance: The acceptance rates that it got, ``(n,)``.
+
+    Returns:
+        The shares; which chains took the whole, or all where none did; and the mean acceptance rate of these.
+    """
+    whole = share == 1
+    common = whole if bool(whole.any()) else torch.ones_like(whole)
+    mean = float(acceptance[common].mean())
+    if mean > 0.5:  # otherwise it is the common step size that is wrong
+        share = torch.where(acceptance < STUCK, 0.5 * share, (2 * share).clamp(max=1))
+    return share, common, mean
 
 
 def first_step_size(here: Here, target: Target, generator: torch.Generator) -> float:
