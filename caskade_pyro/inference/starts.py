@@ -29,8 +29,8 @@ DRAWS = 20
 def find_starts(density: LogDensity, chains: int, seed: int) -> tuple[Array, ...]:
     """A starting point for each chain, by several paths of Pathfinder that begin near the medians of the priors.
 
-    Each chain starts at one of some draws from the approximation that a path of its own has found. Paths that ended at places of no
-    weight are left out: a chain that starts there may never leave, although its posterior mass is nil.
+    Each chain starts at one of some draws from the approximation that a path of its own has found. Paths that ended at
+    places of no weight are left out: a chain that starts there may never leave, although its posterior mass is nil.
 
     Args:
         density: The density to sample.
@@ -68,6 +68,11 @@ class _Points:
         except (ArithmeticError, LookupError, RuntimeError, ValueError):
             return -np.inf, np.zeros_like(x)
         return float(value), gradient.cpu().double().numpy()
+
+    def log_density(self, x: Array) -> float:
+        """The log density, minus infinity where it or its gradient is no number."""
+        value, gradient = self(x)
+        return value if np.isfinite(value) and np.isfinite(gradient).all() else -np.inf
 
 
 @dataclass(frozen=True)
