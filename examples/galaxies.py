@@ -1,8 +1,7 @@
 """A population of real galaxies: from a simulator of one galaxy to the posterior of all of them.
 
 Galaxies of the Hubble eXtreme Deep Field, 25 x 25 pixels each. Each has its own position, shape, size and brightness; sizes
-and brightnesses come from a population whose mean and scatter are fitted with them. By default 32 of the 58, 198 params in
-all, so that a machine with two cores is done within five minutes.
+and brightnesses come from a population whose mean and scatter are fitted with them: 354 params in all.
 
     python examples/galaxies.py --out demo_output
 """
@@ -148,9 +147,9 @@ def main():
     """Fit the galaxies and leave everything in a folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("demo_output"), help="the folder for the results")
-    parser.add_argument("--galaxies", type=int, default=32, help="how many galaxies to fit, at most 58 (32)")
-    parser.add_argument("--draws", type=int, default=700, help="draws of each of the four chains (700)")
-    parser.add_argument("--tune", type=int, default=200, help="steps of warm-up of each chain (200)")
+    parser.add_argument("--galaxies", type=int, default=58, help="how many galaxies to fit, at most 58 (58)")
+    parser.add_argument("--draws", type=int, default=1000, help="draws of each of the four chains (1000)")
+    parser.add_argument("--tune", type=int, default=600, help="steps of warm-up of each chain (600)")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -165,9 +164,7 @@ def main():
     for ending in ("svg", "png"):
         bound.diagram(saveto=str(options.out / f"diagram.{ending}"))
 
-    # A variational fit of a few seconds gives the chains their starting points and the scales of the params.
-    fitted = ck.fit(bound, steps=1500, seed=options.seed)
-    posterior = ck.sample(bound, draws=options.draws, tune=options.tune, chains=4, seed=options.seed, start=fitted)
+    posterior = ck.sample(bound, draws=options.draws, tune=options.tune, chains=4, seed=options.seed)
     posterior.to_netcdf(str(options.out / "posterior.nc"))
     print()
     print_summary(posterior)

@@ -91,8 +91,8 @@ def test_params_for_the_log_density(unchanged):
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ("yes", "must be 'auto', True, False or a list of site names, not 'yes'"),
-        (3, "must be 'auto', True, False or a list of site names, not 3"),
+        ("yes", "must be 'auto', 'offsets', True, False or a list of site names, not 'yes'"),
+        (3, "must be 'auto', 'offsets', True, False or a list of site names, not 3"),
         (["galaxies.size"], r"names 'galaxies\.size', but the sites are mean, scatter"),
         (["noise"], "Site noise cannot be non-centred: its prior has no hyperparameters"),
         (["galaxies.log_I0"], r"galaxies\.log_I0 cannot be non-centred: its prior is of no location-scale family"),

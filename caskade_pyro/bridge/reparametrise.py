@@ -34,11 +34,12 @@ NonCentered = str | bool | Sequence[str]
 that can be non-centred; or the names of those to be.
 """
 
-LEFT_CENTERED = 0.2
+LEFT_CENTERED = 0.1
 """How far ``"auto"`` leaves sites centred, from 0 (offsets in units of the scale) to 1 (values).
 
-Measured on the reference posteriors: beside 0, the smallest effective sample size grows by half with informative data
-(surgical, pilots, radon) and does not shrink with poor data (eight schools), where from 0.3 on it does.
+Measured on the reference posteriors, ten runs each, beside 0: the smallest effective sample size grows by a fifth (eight
+schools, surgical, pilots), and chains on the crossed pilots reach the long tail of a scatter, which they otherwise cut
+short: its standard deviation came out a tenth too small. From 0.2 on eight schools lose.
 """
 
 FAMILIES = (dist.Normal, dist.StudentT, dist.Cauchy, dist.Laplace, dist.Gumbel)
