@@ -80,7 +80,7 @@ def load(count):
 
 def draw_mosaic(stamps, images, noise, path):
     """Data, model and residual of every galaxy, side by side."""
-    columns = 4
+    columns = 6
     rows = -(-len(stamps) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(3.6 * columns, 1.25 * rows), squeeze=False)
     for axis in axes.flat:

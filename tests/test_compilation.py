@@ -2,9 +2,11 @@
 
 import json
 
+import pyro.distributions as dist
 import pytest
 import torch
 
+import caskade_pyro as ck
 from caskade_pyro.density import native
 from caskade_pyro.density.loop_code import loops_are_fast, write_loops
 from caskade_pyro.density.program import trace_program
@@ -144,3 +146,44 @@ def test_a_write_into_a_tensor_of_the_model_is_an_error():
     with pytest.raises(UntraceableError, match="writes into a tensor"):
         record(function, torch.ones(2))
     assert torch.equal(kept, torch.zeros(2))
+
+
+class Ring(ck.Module):
+    """One of many rings: its width."""
+
+    def __init__(self):
+        super().__init__()
+        self.width = ck.Param("width", shape=(), prior=dist.HalfNormal(1.0))
+
+    @ck.forward
+    def profile(self, x, width):
+        return (-((x / width) ** 2)).exp()
+
+
+class Rings(ck.Module):
+    """Seven of them, computed some at a time."""
+
+    def __init__(self, ring, chunk_size):
+        super().__init__()
+        self.hierarchical_link("rings", ring, size=7)
+        self.chunk_size = chunk_size
+
+    @ck.forward
+    def profiles(self, x):
+        return dist.Normal(ck.vmap(self.rings.profile, chunk_size=self.chunk_size)(x), 0.1).to_event(1)
+
+
+def test_chunks_of_members_are_not_written_down_one_by_one():
+    """A model that computes members in chunks has the same program as one that computes all at once."""
+    x = torch.linspace(0.0, 2.0, 5)
+    densities = [
+        ck.LogDensity(
+            ck.PyroModel(Rings(Ring(), size).profiles, dims={"obs": ("rings",)}).bind(x, obs=torch.ones(7, 5))
+        )
+        for size in (None, 2)
+    ]
+    whole, chunked = densities
+    z = torch.linspace(-1.0, 1.0, 7)
+    assert chunked.form == "traced"
+    assert chunked._program.key() == whole._program.key()
+    torch.testing.assert_close(chunked.value(z), whole._eager(z)[0])

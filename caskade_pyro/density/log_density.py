@@ -13,6 +13,7 @@ from torch import Tensor
 from ..bridge import BoundModel
 from ..bridge.reparametrise import NonCentered
 from ..errors import CompilationError, PerformanceWarning, SamplingError
+from ..graph.plates.batching import all_at_once
 from .batched import Batched, FixedRows, Looped, NativeRows, Vmapped, map_disagreement
 from .closeness import close, first_line
 from .constrain import to_user_params
@@ -81,7 +82,8 @@ class LogDensity:
         self._mapped = self._told = False
         self._start = find_start(self._flat, self._eager, seed=0)
         try:
-            program = trace_program(self._flat.log_density, self._start)
+            with all_at_once():
+                program = trace_program(self._flat.log_density, self._start)
         except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
             # make_fx raises these where the model branches on a value, or holds what has no tensor operations.
             self._eager_because = f"it cannot be traced: {first_line(error)}"

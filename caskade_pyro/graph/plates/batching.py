@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -12,7 +14,19 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from .distributions import Parts, parts, without_validation
 
-__all__ = ["over_members"]
+__all__ = ["all_at_once", "over_members"]
+
+_all_at_once: ContextVar[bool] = ContextVar("all_at_once", default=False)
+
+
+@contextmanager
+def all_at_once() -> Iterator[None]:
+    """Within the block chunk sizes are ignored, for tracing, which would write down each chunk by itself."""
+    token = _all_at_once.set(True)
+    try:
+        yield
+    finally:
+        _all_at_once.reset(token)
 
 
 def over_members(
@@ -41,10 +55,9 @@ def over_members(
                 for tensor in ((leaf,) if part is None else part.tensors)
             ]
 
+        chunk = None if _all_at_once.get() else chunk_size
         with without_validation():
-            tensors = iter(
-                torch.vmap(tensors_of_one, in_dims=in_dims, chunk_size=chunk_size, randomness=randomness)(*args)
-            )
+            tensors = iter(torch.vmap(tensors_of_one, in_dims=in_dims, chunk_size=chunk, randomness=randomness)(*args))
         spec, taken = seen[0]
         leaves = [next(tensors) if p is None else p.rebuild([next(tensors) for _ in p.tensors]) for p in taken]
         return tree_unflatten(leaves, spec)
