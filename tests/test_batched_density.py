@@ -14,8 +14,6 @@ from caskade_pyro.density.program import trace_program
 ROWS = 5
 
 WITHOUT = {
-    "mixed": "torch has no transform to the support of a mixture",
-    "improper": "a flat prior gives no point to start at",
     "slots_drawn": "its simulator samples inside of a vmap",
     "truncated": "it branches on values, so it is not traced",
 }

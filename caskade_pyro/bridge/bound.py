@@ -15,6 +15,7 @@ from ..graph.views.drawing import renderer
 from .data import prepare
 from .enumeration import check_enumerable, enumerated
 from .hidden import with_hidden_parents
+from .improper import BeginSomewhere, is_improper
 from .many import log_density
 from .plan import Plan, Site
 from .reparametrise import Decision, NonCentered, decide, reparametrise
@@ -88,7 +89,8 @@ class BoundModel:
             choice: ``"offsets"`` where the graph says it pays, ``"auto"`` for the same sites left a little centred, as
                 `ck.sample` samples them; True or False; or the names of sites.
         """
-        return enumerated(self, reparametrise(self, self.decisions(choice)))
+        model = BeginSomewhere()(self) if self.has_improper else self
+        return enumerated(self, reparametrise(model, self.decisions(choice)))
 
     def decisions(self, choice: NonCentered = "auto") -> dict[str, Decision]:
         """How each site is sampled, and why."""
@@ -98,6 +100,12 @@ class BoundModel:
     def discrete(self) -> tuple[Site, ...]:
         """The latent sites whose values are counted rather than measured."""
         return tuple(site for site in self.plan.sites if site.discrete)
+
+    @property
+    def has_improper(self) -> bool:
+        """Whether some priors are no distributions, so that nothing can be drawn from them."""
+        inner = (one.distribution for one in self.plan.latent_inner)
+        return any(is_improper(one) for one in (*(site.template for site in self.plan.sites), *inner))
 
     @property
     def has_discrete(self) -> bool:

@@ -13,6 +13,7 @@ from pyro.util import get_rng_state, set_rng_seed, set_rng_state
 from torch import Tensor
 
 from ..graph.views.description import ModelDescription, SiteDescription
+from .improper import BeginSomewhere
 
 __all__ = ["with_hidden_parents"]
 
@@ -105,7 +106,8 @@ def _run(
 
 
 def _sites(model: Callable[[], Any]) -> dict[str, Any]:
-    nodes: dict[str, Any] = poutine.trace(model).get_trace().nodes
+    with BeginSomewhere():
+        nodes: dict[str, Any] = poutine.trace(model).get_trace().nodes
     return {name: node for name, node in nodes.items() if node["type"] == "sample"}
 
 

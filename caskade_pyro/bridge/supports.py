@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution, biject_to, constraints, transform_to
 
 from ..errors import PriorError
 from .sites import Source
@@ -14,6 +14,11 @@ from .sites import Source
 __all__ = ["check_support", "describe_support", "limits"]
 
 Limits = tuple[Tensor, Tensor]
+
+OfMixture: Any = getattr(constraints, "MixtureSameFamilyConstraint", ())
+"""The support of a mixture, which has that of its components within; before torch 2.6 it was that itself."""
+
+WRAPPED = (constraints.independent, OfMixture) if OfMixture else (constraints.independent,)
 
 UNBOUNDED = (constraints.real, constraints.real_vector)
 POSITIVE = (
@@ -26,8 +31,7 @@ POSITIVE = (
 
 def limits(support: Any) -> Limits | None:
     """The lowest and the highest value of a support; None where it is no interval."""
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
+    support = _of_values(support)
     infinity = torch.tensor(torch.inf)
     if any(support is one for one in UNBOUNDED):
         return -infinity, infinity
@@ -39,6 +43,30 @@ def limits(support: Any) -> Limits | None:
     lowest = -infinity if low is None else torch.as_tensor(low)
     highest = infinity if high is None else torch.as_tensor(high)
     return lowest.detach(), highest.detach()
+
+
+def _of_values(support: Any) -> Any:
+    """The support of single values."""
+    while isinstance(support, WRAPPED):
+        support = support.base_constraint
+    return support
+
+
+def _to_components(support: Any) -> Any:
+    """The map from the real line to the support of a mixture, which its components have in common.
+
+    Raises:
+        NotImplementedError: They have bounds of their own, so that the values lie on no single interval.
+    """
+    bounds = (getattr(_of_values(support), name, None) for name in ("lower_bound", "upper_bound"))
+    if any(isinstance(bound, Tensor) and bound.ndim > 0 for bound in bounds):
+        raise NotImplementedError("the components of a mixture have bounds of their own")
+    return biject_to(support.base_constraint)
+
+
+if OfMixture:  # torch knows none
+    biject_to.register(OfMixture, _to_components)
+    transform_to.register(OfMixture, _to_components)
 
 
 def check_support(source: Source, one_member: Distribution) -> None:
@@ -84,8 +112,7 @@ KNOWN = {
 
 def describe_support(support: Any) -> str:
     """A support in short, for people."""
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
+    support = _of_values(support)
     text = str(support).replace("_", " ")
     if text in KNOWN:
         return KNOWN[text]

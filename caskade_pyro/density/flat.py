@@ -20,6 +20,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import biject_to
 
+from ..errors import SamplingError
 from ..graph.plates.distributions import without_validation
 
 __all__ = ["Flat", "Slot", "make_flat"]
@@ -133,7 +134,7 @@ def make_flat(model: Model) -> Flat:
     slots: dict[str, Slot] = {}
     start = 0
     for name, node in sampled.items():
-        unconstrained = biject_to(node["fn"].support).inv(node["value"])
+        unconstrained = _to_support(name, node["fn"]).inv(node["value"])
         slots[name] = Slot(slice(start, start + unconstrained.numel()), tuple(unconstrained.shape))
         start += unconstrained.numel()
     discrete = len(sampled) < len(latent)
@@ -144,6 +145,22 @@ def make_flat(model: Model) -> Flat:
         TraceEinsumEvaluator(trace, discrete, plates),
         _fixed_transforms(slots, trace, another),
     )
+
+
+def _to_support(name: str, prior: Any) -> Any:
+    """The map from the real line to where a prior has its values.
+
+    Raises:
+        SamplingError: There is none.
+    """
+    try:
+        return biject_to(prior.support)
+    except NotImplementedError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise SamplingError(
+            f"Site {name} cannot be sampled: its prior {type(prior).__name__} has values that no map of the real line "
+            f"reaches ({reason}). Take a prior on an interval, or one of positive or of all numbers."
+        ) from error
 
 
 def _fixed_transforms(slots: Mapping[str, Slot], trace: Any, another: Any) -> dict[str, Any]:

@@ -9,11 +9,10 @@ import numpy as np
 import pyro
 import torch
 from pyro import poutine
-from pyro.distributions import ImproperUniform
 from torch import Tensor
 
 from ..bridge.bound import BoundModel
-from ..bridge.distributions import base_of
+from ..bridge.improper import is_improper
 from ..bridge.many import chunks, natural, trace_of_many, traces
 from ..bridge.plan import InnerSite
 from ..errors import ModelError, SamplingError
@@ -71,7 +70,7 @@ def draw_predictions(
 def _cannot_draw(bound: BoundModel, params: Mapping[str, Tensor], error: NotImplementedError) -> str:
     """Why nothing can be drawn."""
     left = [site for site in bound.plan.sites if site.name not in params]
-    improper = [site.name for site in left if isinstance(base_of(site.template), ImproperUniform)]
+    improper = [site.name for site in left if is_improper(site.template)]
     if not improper:
         return f"A distribution of {bound!r} cannot draw: {str(error).splitlines()[0]}."
     return (

@@ -112,6 +112,8 @@ def describe_distribution(distribution: Distribution) -> str:
 def _show(value: Any) -> str:
     if is_param(value):
         return str(value.name)
+    if isinstance(value, Distribution):  # the parts of a mixture
+        return describe_distribution(value)
     if hasattr(value, "shape") and hasattr(value, "reshape"):
         flat = value.reshape(-1)
         if flat.numel() > 0 and bool((flat == flat[0]).all()):
