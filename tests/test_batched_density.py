@@ -15,7 +15,6 @@ ROWS = 5
 
 WITHOUT = {
     "slots_drawn": "its simulator samples inside of a vmap",
-    "truncated": "it branches on values, so it is not traced",
 }
 """Models of the registry that have no traced density."""
 

@@ -55,6 +55,7 @@ class TruncatedNormal(dist.TorchDistribution):
         high: Tensor | float = math.inf,
         validate_args: bool | None = None,
     ) -> None:
+        self._open = _is_open(low), _is_open(high)
         self.loc, self.scale, self.low, self.high = broadcast_all(loc, scale, low, high)
         super().__init__(self.loc.shape, validate_args=validate_args)
         if self._validate_args and not bool((self.low < self.high).all()):
@@ -63,8 +64,7 @@ class TruncatedNormal(dist.TorchDistribution):
     @constraints.dependent_property(is_discrete=False, event_dim=0)
     def support(self) -> Any:
         """Where values lie."""
-        # A bound is told to be there by all of its values: torch knows no constraint with a bound here and none there.
-        below, above = bool(torch.isinf(self.low).all()), bool(torch.isinf(self.high).all())
+        below, above = self._open
         if below and above:
             return constraints.real
         if above:
@@ -74,7 +74,9 @@ class TruncatedNormal(dist.TorchDistribution):
     def expand(self, batch_shape: Any, _instance: Any = None) -> TruncatedNormal:
         """The same with further batch dims."""
         loc, scale, low, high = (one.expand(batch_shape) for one in (self.loc, self.scale, self.low, self.high))
-        return TruncatedNormal(loc, scale, low, high, validate_args=False)
+        expanded = TruncatedNormal(loc, scale, low, high, validate_args=False)
+        expanded._open = self._open
+        return expanded
 
     def _tails(self) -> tuple[Tensor, Tensor, Tensor]:
         """The bounds in units of the scale, mirrored where they lie above the mean, so that no digits are lost there.
@@ -132,6 +134,16 @@ class TruncatedNormal(dist.TorchDistribution):
 
 FAR = 1e4
 """Standard deviations that stand for infinity, where derivatives would be undefined."""
+
+
+def _is_open(bound: Tensor | float) -> bool:
+    """Whether there is no bound on this side; told by all values, as torch knows no constraint with a bound for some alone.
+
+    Bounds that follow from params are there: a derivative leads to them, and a tracer could not look at their values.
+    """
+    if not isinstance(bound, Tensor):
+        return math.isinf(bound)
+    return not bound.requires_grad and bool(torch.isinf(bound).all())
 
 
 def _probability(standard: Tensor) -> Tensor:
