@@ -29,6 +29,10 @@ def all_at_once() -> Iterator[None]:
         _all_at_once.reset(token)
 
 
+def _ignores_chunks() -> bool:
+    return not torch.compiler.is_compiling() and _all_at_once.get()  # torch.compile knows no context variables
+
+
 def over_members(
     function: Callable[..., Any], in_dims: Any, chunk_size: int | None = None, randomness: str = "error"
 ) -> Callable[..., Any]:
@@ -55,7 +59,7 @@ def over_members(
                 for tensor in ((leaf,) if part is None else part.tensors)
             ]
 
-        chunk = None if _all_at_once.get() else chunk_size
+        chunk = None if chunk_size is None or _ignores_chunks() else chunk_size
         with without_validation():
             tensors = iter(torch.vmap(tensors_of_one, in_dims=in_dims, chunk_size=chunk, randomness=randomness)(*args))
         spec, taken = seen[0]
