@@ -23,7 +23,7 @@ from .scalar_views import VIEWS, Array, NotSmallError, UnknownOperationError, nu
 
 __all__ = ["Access", "Buffer", "Step", "StepWriter", "contiguous"]
 
-MOST_ELEMENTS = 1_000_000
+MOST_ELEMENTS = 20_000_000
 """The most elements of one array: places of more cost memory while they are written, and Inductor needs none."""
 
 MOST_STEPS = 4_000
