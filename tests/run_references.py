@@ -3,7 +3,7 @@
     python tests/run_references.py [name ...] [--seed 1] [--draws 8000]
 
 Only the number of draws is not the default: a standard deviation is known from 1000 effective draws to two per cent where
-the posterior is normal, but where it has a long tail, as the scatter of a few groups has, to no better than nine.
+the posterior is normal, but where it has a long tail, as the scatter of a few groups has, to six or seven.
 
 Exits with an error if one misses: z is the error of a mean in its standard errors (the reference's own included), to be below
 4.5; R-hat below 1.01; the bulk effective sample size above 400; and where that is above 1000, the standard deviation

@@ -22,6 +22,7 @@ from torch.distributions import biject_to
 
 from ..errors import SamplingError
 from ..graph.plates.distributions import without_validation
+from .closeness import first_line
 
 __all__ = ["Flat", "Slot", "make_flat"]
 
@@ -156,10 +157,9 @@ def _to_support(name: str, prior: Any) -> Any:
     try:
         return biject_to(prior.support)
     except NotImplementedError as error:
-        reason = str(error).strip().partition("\n")[0]
         raise SamplingError(
             f"Site {name} cannot be sampled: its prior {type(prior).__name__} has values that no map of the real line "
-            f"reaches ({reason}). Take a prior on an interval, or one of positive or of all numbers."
+            f"reaches ({first_line(error)}). Take a prior on an interval, or one of positive or of all numbers."
         ) from error
 
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CompilationError
+from .closeness import first_line
 from .decompositions import small_decompositions
 from .lowered import Lowered
 from .program import Program
@@ -172,8 +173,7 @@ def _wrapper(program: Program) -> Any:
             return compiled.current_callable
     except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError) as error:
         # What Inductor raises where it cannot lower an operation, or where the C++ compiler fails.
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CompilationError(f"torch's compiler fails: {first}") from error
+        raise CompilationError(f"torch's compiler fails: {first_line(error)}") from error
 
 
 def _other_names(wrapper: Any) -> set[str]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..bridge.bound import BoundModel
 from ..bridge.reparametrise import NonCentered
 from ..density import LogDensity
-from ..density.closeness import close
+from ..density.closeness import close, first_line
 from ..density.native import load_native
 from ..density.program import Program, trace_program
 from ..errors import CompilationError, PerformanceWarning, SamplingError
@@ -101,8 +101,7 @@ def make_steps(
             elbo = CompiledElbo(make_flat_guide(guide, density.flat), density)
             elbo.check(model, pyros_elbo(bound, 1))
         except UNTRACEABLE as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            _tell(engine, f"the guide {type(guide).__name__} cannot be traced: {first}", stacklevel + 1)
+            _tell(engine, f"the guide {type(guide).__name__} cannot be traced: {first_line(error)}", stacklevel + 1)
         else:
             return CompiledSteps(elbo, settings, particles)
     return PyroSteps(SVI(model, guide, ClippedAdam(settings), pyros_elbo(bound, particles)))
@@ -191,8 +190,6 @@ class CompiledElbo:
 
 class CompiledSteps:
     """Steps of Pyro's optimiser on the vector of all params at once."""
-
-    form = "compiled"
 
     def __init__(self, elbo: CompiledElbo, settings: dict[str, float], particles: int) -> None:
         self.elbo, self.particles = elbo, particles
