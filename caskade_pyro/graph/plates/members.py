@@ -307,8 +307,8 @@ def vmap(
         method: A forward method of the child, bound to it: ``self.galaxies.stamp``.
         in_dims: For each positional argument, the dim along which it differs between members, or None where it is the
             same for all; one entry may stand for all arguments.
-        chunk_size: How many members to compute at once, to bound memory; all by default. Compiled densities, which keep
-            next to no intermediate results, compute all at once.
+        chunk_size: How many members to compute at once, to bound memory; all by default. Traced and compiled
+            densities compute all at once; the latter keep next to no intermediate results.
         randomness: ``"error"``, ``"same"`` or ``"different"``, as for ``torch.vmap``.
 
     Returns:
