@@ -25,12 +25,16 @@ def nested_rhat(draws: xr.Dataset, superchains: int) -> xr.Dataset:
         superchains: How many groups.
 
     Returns:
-        The same data without these dims.
+        The same data without these dims. Infinite for a variable that did not move; NaN for single elements of one that did,
+        which are no draws, as the zeros of a triangle.
     """
 
     def of_values(values: Array) -> Array:
         flat = values.reshape((-1, *values.shape[-2:]))
-        return np.array([_of_one(one, superchains) for one in flat]).reshape(values.shape[:-2])
+        moved = np.ptp(flat, axis=(1, 2)) > 0
+        looked_at = moved | ~moved.any()
+        found = [_of_one(one, superchains) if look else np.nan for one, look in zip(flat, looked_at, strict=True)]
+        return np.array(found).reshape(values.shape[:-2])
 
     found: xr.Dataset = xr.apply_ufunc(of_values, draws, input_core_dims=[["chain", "draw"]])
     return found
@@ -39,7 +43,8 @@ def nested_rhat(draws: xr.Dataset, superchains: int) -> xr.Dataset:
 def _of_one(draws: Array, superchains: int) -> float:
     """Of the draws ``(chains, draws)`` of one number."""
     folded = np.abs(draws - np.median(draws))
-    return max(_of_ranks(one, superchains) for one in (draws, folded))
+    found = _of_ranks(draws, superchains)
+    return max(found, _of_ranks(folded, superchains)) if np.ptp(folded) > 0 else found
 
 
 def _of_ranks(draws: Array, superchains: int) -> float:
