@@ -196,7 +196,6 @@ def test_nested_rhat_compares_groups():
     assert float(nested_rhat(still, 4)["x"]) == np.inf
 
 
-@short_runs
 def test_what_is_the_same_in_all_draws_is_no_disagreement():
     """The zero of a triangle has no nested R-hat beside an entry that moves; draws of two values have that of their ranks."""
     signs = np.sign(np.random.default_rng(1).normal(size=(64, 50)))
@@ -206,6 +205,7 @@ def test_what_is_the_same_in_all_draws_is_no_disagreement():
     assert np.isnan(found[1])
 
 
+@short_runs
 def test_neighbours_start_together():
     """From sixteen chains on, groups of neighbours start at the same points, and the draws say how many."""
     assert [superchains(chains) for chains in (1, 15, 16, 31, 32, 1000)] == [1, 15, 4, 4, 8, 8]
