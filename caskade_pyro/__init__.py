@@ -1,7 +1,7 @@
 """Hierarchical Bayesian models from simulators: graphs of modules and params that are Pyro models."""
 
 from . import diagram, errors
-from .bridge import BoundModel, PyroModel, TruncatedNormal, draw_members, draw_slots
+from .bridge import BoundModel, PyroModel, TruncatedNormal, WrappedNormal, draw_members, draw_slots
 from .density import LogDensity, Metric
 from .errors import *  # noqa: F403 - every error and warning is public
 from .graph import (
@@ -57,6 +57,7 @@ __all__ = [
     "Role",
     "TruncatedNormal",
     "ValidContext",
+    "WrappedNormal",
     "active_cache",
     "backend",
     "calibrate",

@@ -51,12 +51,56 @@ def test_log_likelihood_without_data(unchanged):
         ck.log_likelihood(bound, drawn(bound), progress=False)
 
 
+# Models
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("sample", lambda given: ck.sample(given, progress=False)),
+        ("fit", lambda given: ck.fit(given, progress=False)),
+        ("prior_predictive", lambda given: ck.prior_predictive(given, progress=False)),
+        ("predict", lambda given: ck.predict(given, az.InferenceData(), progress=False)),
+        ("log_likelihood", lambda given: ck.log_likelihood(given, az.InferenceData(), progress=False)),
+        ("calibrate", lambda given: ck.calibrate(given, progress=False)),
+        ("LogDensity", ck.LogDensity),
+    ],
+)
+def test_a_model_without_its_inputs_and_data(unchanged, name, call):
+    """A model that was not bound, and a forward method, are refused by name."""
+    model = unchanged(survey())
+    for given, shown in ((ck.PyroModel(model.stamps), "a PyroModel"), (model.stamps, "a method"), (None, "None")):
+        with pytest.raises(ck.ModelError, match=rf"ck\.{name} needs a model.*\.bind\(\.\.\., obs=.*got {shown}\."):
+            call(given)
+
+
 # Draws
 
 
 def drawn(bound):
     """Draws from the priors as if they were a posterior."""
     return az.InferenceData(posterior=ck.prior_predictive(bound, draws=3, seed=1, progress=False).prior)
+
+
+def test_no_draws_at_all(unchanged):
+    """Predictions need at least one draw."""
+    bound = bind(unchanged(survey()), None)
+    with pytest.raises(ck.SamplingError, match="draws must be at least 1, not 0"):
+        ck.prior_predictive(bound, draws=0, progress=False)
+    with pytest.raises(ck.SamplingError, match="draws must be at least 1, not -1"):
+        ck.predict(bound, drawn(bound), draws=-1, progress=False)
+
+
+def test_a_posterior_that_is_none(unchanged):
+    """Predictions need ArviZ data with draws of a posterior; what else was given is named."""
+    bound = bind(unchanged(survey()), None)
+    prior = ck.prior_predictive(bound, draws=3, seed=1, progress=False)
+    with pytest.raises(
+        ck.SamplingError, match=r"what was given has the groups prior, prior_predictive, observed_data\."
+    ):
+        ck.predict(bound, prior, progress=False)
+    with pytest.raises(ck.SamplingError, match=r"what was given is of the type Dataset\."):
+        ck.predict(bound, prior.prior, progress=False)
 
 
 def test_the_posterior_of_another_model(unchanged):

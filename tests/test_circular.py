@@ -1,6 +1,7 @@
 """Params on a circle: posteriors that straddle the seam come out whole."""
 
 import math
+import re
 
 import arviz as az
 import numpy as np
@@ -59,12 +60,17 @@ def von_mises(phase):
     return 2.0 * math.cos(phase - 0.7)
 
 
+def wrapped(phase):
+    return math.log(sum(math.exp(-0.5 * ((phase - 0.7 + FULL * turns) / 1.5) ** 2) for turns in range(-5, 6)))
+
+
 @pytest.mark.filterwarnings("error::caskade_pyro.ConvergenceWarning")
 @pytest.mark.parametrize(
     ("prior", "by_hand"),
     [
         pytest.param(None, lambda _: 0.0, id="uniform"),
         pytest.param(dist.VonMises(0.7, 2.0), von_mises, id="von_mises", marks=pytest.mark.slow),
+        pytest.param(ck.WrappedNormal(0.7, 1.5, 0.0, FULL), wrapped, id="wrapped_normal", marks=pytest.mark.slow),
     ],
 )
 def test_a_posterior_across_the_seam(prior, by_hand):
@@ -117,6 +123,46 @@ def test_a_prior_on_the_circle_is_drawn_evenly(low):
 
     radial, _ = integrate.quad(lambda radius: 2 * math.pi * radius * at(radius - 1, 0.0), 0, 4)
     assert radial == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("low", [0.0, 1.0])
+def test_draws_of_a_von_mises_prior_lie_between_the_bounds(low):
+    """The values that the simulator sees, and prior draws, lie where the param is; the density is von Mises'."""
+    bound = ck.PyroModel(Phase(dist.VonMises(0.7, 2.0), low).seen).bind(obs=OBSERVED)
+    draws = ck.prior_predictive(bound, draws=500, seed=1, progress=False).prior["phase"]
+    assert ((draws >= low) & (draws <= low + FULL)).all()
+    assert abs(np.angle(np.exp(1j * draws).mean()) - 0.7) < 4.5 * 0.9 / math.sqrt(500)
+    run = poutine.trace(bound).get_trace()
+    run.compute_log_prob()
+    known = dist.VonMises(0.7, 2.0).log_prob(run.nodes["phase"]["value"])
+    torch.testing.assert_close(run.nodes["phase"]["log_prob"], known)
+    assert bound.report().rows()[0][2] == f"[{low:.4g}, {low + FULL:.4g}]"
+
+
+@pytest.mark.parametrize(
+    ("prior", "seen"),
+    [
+        (dist.Normal(0.0, 1.0), "Normal(0, 1) has the support real, which reaches beyond it"),
+        (dist.HalfNormal(1.0), "HalfNormal(1) has the support >= 0, which reaches beyond it"),
+        (dist.VonMises(0.0, 4.0), "VonMises(0, 4) has a circle of the length 2 pi"),
+    ],
+)
+def test_a_prior_that_does_not_fit_the_circle(prior, seen):
+    """A prior beyond the circle, or of a circle of another length, is refused, and what fits is named."""
+    module = Phase()
+    module.phase.valid = (0.0, math.pi)
+    module.phase.prior = prior
+    message = (
+        f"Param phase is cyclic: it lies on a circle from 0 to 3.142, but its prior {seen}. Take ck.WrappedNormal(loc,"
+    )
+    with pytest.raises(ck.PriorError, match=re.escape(message)):
+        ck.PyroModel(module.seen).bind(obs=OBSERVED)
+
+
+def test_a_prior_on_a_part_of_the_circle_has_edges():
+    """Where the prior leaves a part of the circle out there is no way around, and the param is sampled on a line."""
+    bound = ck.PyroModel(Phase(dist.Uniform(0.5, 1.5)).seen).bind(obs=OBSERVED)
+    assert "circle" not in bound.report().rows()[0][-1]
 
 
 class Turn(ck.Module):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..errors import SamplingError
+from ..errors import ModelError, SamplingError
 from ..graph.nodes.node import Node
 from ..graph.views.description import ModelDescription
 from ..graph.views.drawing import renderer
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from .model import PyroModel
 
-__all__ = ["BoundModel"]
+__all__ = ["BoundModel", "check_bound"]
 
 
 class BoundModel:
@@ -195,3 +195,17 @@ class BoundModel:
 
     def __repr__(self) -> str:
         return f"{self.model!r} with data {', '.join(self.data) or 'none'}"
+
+
+def check_bound(given: object, function: str) -> None:
+    """Check that a function that needs a model with its data was given one.
+
+    Raises:
+        ModelError: It was not.
+    """
+    if isinstance(given, BoundModel):
+        return
+    shown = f"a {type(given).__name__}" if given is not None else "None"
+    raise ModelError(
+        f"{function} needs a model with its inputs and data, which ck.PyroModel(...).bind(..., obs=...) returns; got {shown}."
+    )

@@ -16,13 +16,12 @@ import pyro.distributions as dist
 import torch
 from pyro.infer.reparam.reparam import Reparam
 from torch import Tensor
-from torch.distributions import VonMises, constraints
+from torch.distributions import constraints
 
 from ..graph.plates.distributions import without_validation
 from .distributions import base_of
-from .supports import limits
 
-__all__ = ["CircularReparam", "Ring", "circle_of"]
+__all__ = ["CircularReparam", "Ring"]
 
 SHARPNESS = 10.0
 """The radius has mean 0.99 and standard deviation 0.16. A thicker ring reaches to the centre, where narrow posteriors of the
@@ -62,26 +61,6 @@ class Ring(dist.TorchDistribution):
         constant = SHARPNESS * math.log(SHARPNESS) - math.lgamma(SHARPNESS) - math.log(math.pi)
         found = (SHARPNESS - 1) * square.log() - SHARPNESS * square + constant
         return found.expand(torch.broadcast_shapes(found.shape, self.batch_shape))
-
-
-def circle_of(param: Any, template: Any) -> tuple[float, float] | None:
-    """The two ends of the circle on which a param lies, which are one point; None for a param on a line.
-
-    A cyclic param lies on one if its prior covers the range between its bounds and no more; what has a von Mises prior does
-    in any case.
-    """
-    bounds = tuple(None if bound is None or bound.numel() != 1 else float(bound) for bound in param.valid)
-    if isinstance(base_of(template), VonMises):
-        start = bounds[0] if getattr(param, "cyclic", False) and bounds[0] is not None else -math.pi
-        return start, start + 2 * math.pi
-    low, high = bounds
-    found = limits(template.support)
-    if not getattr(param, "cyclic", False) or low is None or high is None or found is None:
-        return None
-    covers = bool(
-        torch.isclose(found[0], torch.tensor(low)).all() and torch.isclose(found[1], torch.tensor(high)).all()
-    )
-    return (low, high) if covers else None
 
 
 class CircularReparam(Reparam):

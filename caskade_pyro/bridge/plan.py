@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 from ..graph.nodes.shapes import Shape
 from ..graph.plates.layout import PlateLayout
 from ..graph.plates.subsample import Picks, resized
+from .circles import Ends
 from .observations import Observation
 from .plates import Dims, SitePlates
 from .priors import PriorFit
@@ -54,6 +55,7 @@ class Site:
         value_shape: The shape of its value in the graph.
         constant: Its distribution, where that depends on no param.
         template: The distribution of one member with prior values of its parents, for reports.
+        circle: The two ends of the circle on which it lies, if it does.
     """
 
     source: Source
@@ -62,6 +64,7 @@ class Site:
     value_shape: Shape
     constant: Any | None
     template: Distribution
+    circle: Ends | None = None
 
     @property
     def name(self) -> str:

@@ -18,6 +18,7 @@ from torch.distributions import Distribution
 from ..errors import FillParamsError, ModelError, PriorError
 from ..graph.plates.distributions import map_batch, with_validation
 from ..graph.plates.layout import PlateLayout
+from .circles import check_circle, circle_bounds, circle_of, on_circle
 from .dependencies import dependencies, mixed_plates, write_out
 from .distributions import to_pyro, with_global_validation
 from .inner import TrackedDraws, inner_sites, tracked
@@ -108,11 +109,13 @@ def _site(layout: PlateLayout, source: Source, fit: PriorFit, template: Distribu
     plates = SitePlates(
         placement.plates, layout.sizes(placement.plates), tuple(dims[name] for name in placement.plates)
     )
+    circle = circle_of(placement.param, template)
     constant = None
     if not source.prior.parents:
-        constant = with_global_validation(site_distribution(source.name, source.prior, fit, plates, _no_params))
+        built = site_distribution(source.name, source.prior, fit, plates, _no_params)
+        constant = on_circle(with_global_validation(built), circle)
     shape = placement.root_shape + placement.plate_shape + placement.shape
-    return Site(source, plates, fit, shape, constant, template)
+    return Site(source, plates, fit, shape, constant, on_circle(template, circle), circle)
 
 
 def _no_params(_: Any) -> tuple[Tensor, int]:
@@ -131,7 +134,8 @@ def _look_at_priors(layout: PlateLayout, found: Sequence[Source]) -> _Priors:
         seen.fits[source.name] = fit_prior(
             source.name, prior, placement.shape, layout.sizes(placement.plates), template
         )
-        check_support(source, template)
+        check = check_support if circle_bounds(placement.param) is None else check_circle
+        check(source, template)
         drawn = draw_one(template, placement.param.value, placement.shape)
         own = drawn.ndim - len(placement.shape)
         drawn = drawn[(0,) * own] if own > 0 else drawn

@@ -19,7 +19,7 @@ from pyro.infer.reparam.reparam import Reparam
 from pyro.poutine import reparam
 
 from ..errors import ModelError
-from .circular import CircularReparam, circle_of
+from .circular import CircularReparam
 from .distributions import base_of
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _decide_one(site: Site, noncentered: NonCentered) -> Decision:
     param = site.source.placement.param
     obstacle = _obstacle(site)
     if obstacle is not None:
-        return Decision(site.name, False, obstacle, circle_of(param, site.template))
+        return Decision(site.name, False, obstacle, site.circle)
     if not isinstance(noncentered, (str, bool)):
         return Decision(site.name, site.name in noncentered, "as asked for")
     wanted = getattr(param, "centered", None)
@@ -123,7 +123,7 @@ def _decide_one(site: Site, noncentered: NonCentered) -> Decision:
 
 def _obstacle(site: Site) -> str | None:
     """Why a site cannot be non-centred."""
-    if circle_of(site.source.placement.param, site.template) is not None:
+    if site.circle is not None:
         return "it lies on a circle"
     if not site.source.parents:
         return "its prior has no hyperparameters"

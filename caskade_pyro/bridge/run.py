@@ -14,6 +14,7 @@ from ..errors import ModelError, ObservationError, PlateError, PriorError
 from ..graph.nodes.shapes import Shape, broadcast_shapes, show
 from ..graph.plates.distributions import map_batch
 from ..graph.plates.subsample import Picks, picked_constants
+from .circles import on_circle
 from .data import Data
 from .distributions import to_pyro
 from .observations import ROWS, Observation, align, of_present
@@ -58,7 +59,9 @@ class Run:
 
     def _distribution(self, site: Site) -> Any:
         if site.constant is None or self.picks.indices.keys() & set(site.plates.names):
-            return site_distribution(site.name, site.source.prior, site.fit, site.plates, self._argument, self.picks)
+            prior = site.source.prior
+            built = site_distribution(site.name, prior, site.fit, site.plates, self._argument, self.picks)
+            return on_circle(built, site.circle)
         return site.constant
 
     def _argument(self, param: Any) -> tuple[Tensor, int]:

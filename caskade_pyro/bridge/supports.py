@@ -78,7 +78,7 @@ def check_support(source: Source, one_member: Distribution) -> None:
     param = source.placement.param
     low, high = param.valid
     found = limits(one_member.support)
-    if found is None or (low is None and high is None) or getattr(param, "cyclic", False):
+    if found is None or (low is None and high is None):
         return
     beyond_low = low is not None and bool((found[0] < low - _rounding(low)).any())
     beyond_high = high is not None and bool((found[1] > high + _rounding(high)).any())

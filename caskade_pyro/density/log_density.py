@@ -10,7 +10,7 @@ from warnings import warn
 import torch
 from torch import Tensor
 
-from ..bridge import BoundModel
+from ..bridge import BoundModel, check_bound
 from ..bridge.reparametrise import NonCentered
 from ..errors import CompilationError, PerformanceWarning, SamplingError
 from ..graph.plates.batching import all_at_once
@@ -71,6 +71,7 @@ class LogDensity:
     """
 
     def __init__(self, bound: BoundModel, noncentered: NonCentered = "auto") -> None:
+        check_bound(bound, "ck.LogDensity")
         self.bound, self.noncentered = bound, noncentered
         self._flat = make_flat(bound.noncentered(noncentered))
         if self._flat.dim == 0:

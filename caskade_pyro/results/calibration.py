@@ -13,7 +13,7 @@ import torch
 import xarray as xr
 from arviz.stats.ecdf_utils import ecdf_confidence_band
 
-from ..bridge.bound import BoundModel
+from ..bridge.bound import BoundModel, check_bound
 from ..errors import ConvergenceWarning, SamplingError
 from ..inference.parallel import map_in_processes
 from ..inference.predictive import draw_predictions
@@ -200,6 +200,7 @@ def calibrate(
         >>> ck.calibrate(bound, simulations=20, draws=19, tune=200, seed=1, cores=1, progress=False)
         Calibration(20 simulations, ranks among 19 draws; all within what uniform ranks give)
     """
+    check_bound(bound, "ck.calibrate")
     if simulations < 1 or draws < 1 or thin < 1:
         raise SamplingError(f"simulations, draws and thin must be at least 1, not {simulations}, {draws} and {thin}.")
     seed = fresh_seed() if seed is None else seed

@@ -10,7 +10,7 @@ from typing import Any
 import arviz as az
 import numpy as np
 
-from ..bridge.bound import BoundModel
+from ..bridge.bound import BoundModel, check_bound
 from ..bridge.reparametrise import NonCentered
 from ..errors import SamplingError
 from ..inference.seeds import fresh_seed, stream_seed
@@ -125,6 +125,7 @@ def fit(
         >>> fitted.sample(draws=1000).posterior["mu"].mean().round(1).item()
         0.7
     """
+    check_bound(bound, "ck.fit")
     if steps < 1:
         raise SamplingError(f"steps must be at least 1, not {steps}.")
     bound.check_samplable()

@@ -7,8 +7,9 @@ from typing import Any
 
 import arviz as az
 import numpy as np
+import xarray as xr
 
-from ..bridge.bound import BoundModel
+from ..bridge.bound import BoundModel, check_bound
 from ..bridge.plan import Plan
 from ..errors import ObservationError, PlateError, SamplingError
 from ..inference.predictive import draw_predictions, pointwise_log_likelihood
@@ -32,7 +33,7 @@ def posterior_draws(plan: Plan, posterior: az.InferenceData, new: Sequence[str] 
     unknown = [name for name in new if name not in plan.sizes]
     if unknown:
         raise PlateError(f"new= names {', '.join(unknown)}, but the plates are {', '.join(plan.sizes) or 'none'}.")
-    group = posterior["posterior"]
+    group = _draws_of(posterior)
     found = {}
     for site in plan.latents:
         if set(new) & set(site.plate_names):
@@ -49,6 +50,26 @@ def posterior_draws(plan: Plan, posterior: az.InferenceData, new: Sequence[str] 
             )
         found[site.name] = values.reshape((-1, *site.draw_shape))
     return found, (group.sizes["chain"], group.sizes["draw"])
+
+
+def _draws_of(posterior: object) -> xr.Dataset:
+    """The draws of what a user gave as a posterior."""
+    if isinstance(posterior, az.InferenceData):
+        if "posterior" in posterior:
+            found: xr.Dataset = posterior["posterior"]
+            return found
+        seen = f"has the groups {', '.join(posterior.groups()) or 'none'}"
+    else:
+        seen = f"is of the type {type(posterior).__name__}"
+    raise SamplingError(
+        "The posterior must be ArviZ data with a group 'posterior', as ck.sample and Fit.sample return; what was given "
+        f"{seen}."
+    )
+
+
+def _check_draws(draws: int) -> None:
+    if draws < 1:
+        raise SamplingError(f"draws must be at least 1, not {draws}.")
 
 
 def predict(
@@ -98,9 +119,11 @@ def predict(
         >>> ck.predict(bound, posterior, seed=1, progress=False).posterior_predictive["obs"].shape
         (2, 50, 2)
     """
+    check_bound(bound, "ck.predict")
     plan = bound.plan
     params, (chains, available) = posterior_draws(plan, posterior, (new,) if isinstance(new, str) else new)
     draws = available if draws is None else min(draws, available)
+    _check_draws(draws)
     picked = np.linspace(0, available - 1, draws).round().astype(int)
     thinned = {
         name: values.reshape((chains, available, *values.shape[1:]))[:, picked].reshape((-1, *values.shape[1:]))
@@ -156,6 +179,8 @@ def prior_predictive(
         >>> ck.prior_predictive(bound, draws=10, seed=1, progress=False).prior_predictive["obs"].shape
         (1, 10, 2)
     """
+    check_bound(bound, "ck.prior_predictive")
+    _check_draws(draws)
     seed = fresh_seed() if seed is None else seed
     predicted = draw_predictions(bound, {}, draws, seed, progress, chunk_size)
     observations = bound.plan.observations
@@ -200,6 +225,7 @@ def log_likelihood(
         >>> ck.log_likelihood(bound, posterior, progress=False).log_likelihood["obs"].values.round(3)[0, 0]
         array([-0.919, -0.919, -0.919], dtype=float32)
     """
+    check_bound(bound, "ck.log_likelihood")
     if not bound.data:
         raise ObservationError(f"{bound!r} has no data, so there is no likelihood: bind(..., obs=...).")
     whole = bound.whole()

@@ -11,7 +11,7 @@ import arviz as az
 import numpy as np
 import torch
 
-from ..bridge.bound import BoundModel
+from ..bridge.bound import BoundModel, check_bound
 from ..bridge.reparametrise import NonCentered
 from ..density import LogDensity, Metric, find_blocks
 from ..errors import ConvergenceWarning, SamplingError
@@ -107,6 +107,7 @@ def sample(
         >>> dict(posterior.posterior.sizes)
         {'chain': 2, 'draw': 1000}
     """
+    check_bound(bound, "ck.sample")
     _check_counts(draws, tune, chains)
     _check_chunks(vectorized, chunk_size)
     bound.check_samplable()
