@@ -157,3 +157,25 @@ def test_unknown_guides(unchanged):
     """A guide that does not exist lists those that do."""
     with pytest.raises(ck.SamplingError, match=r"no guide 'gauss'; choose 'normal', 'full_rank'"):
         ck.fit(bind(unchanged(survey())), guide="gauss", progress=False)
+
+
+class Steps(ck.Module):
+    """A simulator with an operation that has no derivative."""
+
+    def __init__(self):
+        super().__init__()
+        self.level = ck.Param("level", prior=dist.Normal(0.0, 1.0))
+
+    @ck.forward
+    def seen(self, level):
+        return dist.Normal(torch.heaviside(level, torch.tensor(0.5)), 1.0)
+
+
+@pytest.mark.parametrize("infer", [ck.sample, ck.fit])
+def test_a_simulator_without_a_derivative(unchanged, infer):
+    """One can draw from it; inference says what it lacks."""
+    bound = ck.PyroModel(unchanged(Steps()).seen).bind(obs=torch.zeros(3))
+    assert bound.report().rows()[1][-2] == "level"
+    assert set(ck.prior_predictive(bound, draws=9, seed=1, progress=False).prior_predictive.sizes.values()) >= {9, 3}
+    with pytest.raises(ck.SamplingError, match=r"The density has no gradient.*derivative for aten::heaviside is not"):
+        infer(bound, progress=False)

@@ -68,7 +68,49 @@ def special(z):
     return p.lgamma().sum() + torch.sigmoid(z).logit().sum() + torch.erf(z).sum() + torch.logsumexp(z, 0)
 
 
-FUNCTIONS = (rearranged, pieces, looked_up, broadcast, long_sums, choices, special)
+def gathered(z):
+    """What is looked up along one dim, and written where numbers say."""
+    a = z.reshape(3, 4).exp()
+    at = torch.tensor([[0, 3, 1], [2, 2, 0], [1, 0, 3]])
+    found = a.gather(1, at) * WEIGHTS[:9].reshape(3, 3)
+    rows = a.index_select(0, torch.tensor([2, 0, 2]))[:, :3]
+    into = torch.zeros(3, 5).scatter_add(1, at, found.sin()).scatter(1, at[:, :1], rows[:, :1])
+    added = torch.zeros(4, 3).index_add(0, torch.tensor([1, 1, 3]), rows)
+    return (found + rows).square().sum() + (into[:, :4] * a).sum() + added.cos().sum()
+
+
+def written_into(z):
+    """Tensors of the simulator's own that it fills in place, element by element, by rows and along the diagonal."""
+    matrix = torch.zeros(4, 4)
+    matrix[0, 1] = z[0] * z[1]
+    matrix[2] += z[:4]
+    matrix.fill_diagonal_(2.0)
+    matrix[1:3, 1:3] *= z[5]
+    path = torch.empty(6)
+    path[0] = z[6]
+    for step in range(1, 6):
+        path[step] = 0.5 * path[step - 1] + z[6 + step].tanh()
+    return (matrix @ matrix).sum() + path.square().sum() + z.unfold(0, 3, 2).prod(-1).sum()
+
+
+def normalised(z):
+    """Softmax, variances, the largest element, and elements moved around."""
+    a = z.reshape(3, 4)
+    shares = a.softmax(-1) * a.log_softmax(0)
+    return shares.sum() + z.std() * a.var(1).sum() + z.max() - z.min() + (z.roll(3) * z).sum() + a.norm()
+
+
+def rounded(z):
+    """Remainders and whole parts, logarithms to other bases, and tails of the normal distribution."""
+    wrapped = torch.remainder(z, 0.7) + torch.remainder(-z, -0.3) + torch.fmod(z, 0.4) + z.frac() + (z - z.round())
+    large = (z.abs() + 1.5).acosh() + torch.hypot(z, z + 1) + torch.exp2(z) + torch.log2(z.abs() + 1)
+    tails = torch.special.log_ndtr(30 * z) + (0.5 * z.tanh()).atanh() + torch.log10(z.exp()) + z.asinh()
+    return (wrapped * WEIGHTS[:12]).sum() + (large * tails).sum() + torch.copysign(z, -z).sum()
+
+
+FUNCTIONS = (
+    rearranged, pieces, looked_up, broadcast, long_sums, choices, special, gathered, written_into, normalised, rounded,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

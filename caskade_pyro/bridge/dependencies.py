@@ -17,8 +17,12 @@ from .simulate import Values
 __all__ = ["dependencies", "mixed_plates", "write_out"]
 
 
+class NoDerivativeError(ModelError):
+    """The simulator does what has no derivative."""
+
+
 def dependencies(distribution: Distribution, tracked: Values) -> tuple[Any, ...]:
-    """The params with a path of derivatives to a distribution; all of them, where it cannot be taken apart."""
+    """The params with a path of derivatives to a distribution; all of them, where it cannot be told."""
     try:
         return _reached(parts(distribution).tensors, tracked)
     except ModelError:
@@ -32,8 +36,16 @@ def _reached(tensors: Sequence[Tensor], tracked: Values) -> tuple[Any, ...]:
     if not outputs or not params:
         return ()
     inputs = [tracked[param] for param in params]
-    gradients = torch.autograd.grad(outputs, inputs, allow_unused=True, retain_graph=True)
+    gradients = _gradients(outputs, inputs)
     return tuple(param for param, gradient in zip(params, gradients, strict=True) if gradient is not None)
+
+
+def _gradients(outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    """The derivatives of a sum; None for inputs that do not enter."""
+    try:
+        return torch.autograd.grad(outputs, inputs, allow_unused=True, retain_graph=True)
+    except RuntimeError as error:  # an operation without a derivative, which nobody needs to draw from the model
+        raise NoDerivativeError(str(error)) from error
 
 
 def mixed_plates(
@@ -64,7 +76,10 @@ def mixed_plates(
         firsts = [tensor.select(dim, 0).sum() for tensor in tensors]
         if members[plate] and firsts and batch[dim] > 1:
             inputs = [tracked[param] for param in members[plate]]
-            gradients = torch.autograd.grad(firsts, inputs, allow_unused=True, retain_graph=True)
+            try:
+                gradients = _gradients(firsts, inputs)
+            except NoDerivativeError:
+                return ()
             if any(
                 _of_others(layout, p, plate, g) for p, g in zip(members[plate], gradients, strict=True) if g is not None
             ):
@@ -93,7 +108,10 @@ def write_out(distribution: Distribution, tracked: Values) -> str:
 
 
 def _write_argument(name: str, value: Tensor, tracked: Values) -> str:
-    reached = _reached([value], tracked)
+    try:
+        reached = _reached([value], tracked)
+    except NoDerivativeError:
+        return name
     if not reached:
         return f"{value.reshape(-1)[0].item():.4g}" if _same(value, value.reshape(-1)[:1]) else name
     known = tracked[reached[0]]

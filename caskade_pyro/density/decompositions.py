@@ -1,4 +1,4 @@
-"""Small matrix operations written out in arithmetic, so that they become kernels instead of calls of a library.
+"""Small matrix operations, and some others, written out in arithmetic, to become kernels instead of calls of a library.
 
 Hierarchical models meet matrices of a few rows: covariances of a member's params, their Cholesky factors. A library call costs
 more than their arithmetic, and breaks the list of kernels that a compiled density is.
@@ -6,7 +6,8 @@ more than their arithmetic, and breaks the list of kernels that a compiled densi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -34,6 +35,10 @@ def small_decompositions() -> dict[Any, Callable[..., Any]]:
         aten.dot.default: _dot,
         aten.cumsum.default: _cumsum,
         aten.cumprod.default: _cumprod,
+        aten.var.correction: _variance,
+        aten.max.default: _largest,
+        aten.min.default: _smallest,
+        aten.roll.default: _roll,
     }
 
 
@@ -102,6 +107,34 @@ def _running(a: Tensor, dim: int, dtype: torch.dtype | None, combine: Callable[[
     for part in a.to(dtype or a.dtype).unbind(dim):
         found.append(combine(found[-1], part) if found else part)
     return torch.stack(found, dim=dim)
+
+
+def _variance(
+    a: Tensor, dim: Sequence[int] | None = None, *, correction: float | None = None, keepdim: bool = False
+) -> Any:
+    dims = list(range(a.ndim)) if dim is None else list(dim)
+    count = math.prod(a.shape[one] for one in dims) - (1 if correction is None else correction)
+    if count <= 0:
+        return NotImplemented
+    return (a - a.mean(dims, keepdim=True)).square().sum(dims, keepdim=keepdim) / count
+
+
+def _largest(a: Tensor) -> Any:
+    return a.amax()
+
+
+def _smallest(a: Tensor) -> Any:
+    return a.amin()
+
+
+def _roll(a: Tensor, shifts: Sequence[int], dims: Sequence[int] = ()) -> Any:
+    if not dims:
+        return _roll(a.reshape(-1), shifts, [0]).reshape(a.shape)
+    for shift, dim in zip(shifts, dims, strict=True):
+        size = a.shape[dim]
+        at = size - shift % size if size else 0
+        a = torch.cat([a.narrow(dim, at, size - at), a.narrow(dim, 0, at)], dim)
+    return a
 
 
 def _added(terms: list[Tensor]) -> Tensor:

@@ -297,7 +297,13 @@ class LogDensity:
         leaf = z.detach().clone().requires_grad_()
         with torch.enable_grad():
             value = self._flat.log_density(leaf)
-            (gradient,) = torch.autograd.grad(value, leaf)
+            try:
+                (gradient,) = torch.autograd.grad(value, leaf)
+            except RuntimeError as error:
+                raise SamplingError(
+                    f"The density has no gradient, which samplers and fits follow: {first_line(error)}. Take an operation "
+                    "of torch with a derivative instead, or write into no tensor that is still needed."
+                ) from error
         return value.detach(), gradient
 
     def _disagreement(self, form: Any) -> str | None:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .lookups import as_indexing
+
 __all__ = ["INDEXING", "UntraceableError", "record"]
 
 aten = torch.ops.aten
@@ -125,8 +127,10 @@ class Recorder(TorchDispatchMode):
 
     def _write(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
         """A new node, or the one of the same operation before."""
+        func, args = as_indexing(func, args, kwargs, lambda one: self._node(one) is None) or (func, args)
         if func in INDEXING:
             func, args = self._by_numbers(func, args)
+            kwargs = {}
         if func is aten.view.default:  # which an operation written out in another memory layout would break
             func = aten.reshape.default
         args, kwargs = self._operands(args), self._operands(kwargs)

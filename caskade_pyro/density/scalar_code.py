@@ -7,6 +7,7 @@ variables, so views cost nothing, and what is computed twice is one line. Models
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 import warnings
@@ -16,7 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, fx
-from torch._decomp import core_aten_decompositions
+from torch._decomp import core_aten_decompositions, global_decomposition_table
+from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -55,7 +57,7 @@ def simpler(program: Program) -> Program:
     def run(*args: Tensor) -> Any:
         return fx.Interpreter(program.graph).run(*args)
 
-    table = {**core_aten_decompositions(), **small_decompositions()}
+    table = {**_of_torch(), **small_decompositions()}
     try:
         with torch.no_grad(), fake, warnings.catch_warnings(action="ignore"):
             graph = make_fx(run, decomposition_table=table)(*inputs)
@@ -63,6 +65,18 @@ def simpler(program: Program) -> Program:
         raise NotSmallError(f"it cannot be written in simpler operations: {error}") from error
     graph.graph.eliminate_dead_code()
     return Program(graph, program.constants, program.point)
+
+
+@functools.cache
+def _of_torch() -> dict[Any, Callable[..., Any]]:
+    """What torch itself can say in simpler operations, of those that are not known here; its core set besides."""
+    known = {*PLAIN, *WRITTEN, *SAME, *VIEWS}
+    of_all = {
+        operation: written
+        for operation, written in global_decomposition_table["post_autograd"].items()
+        if isinstance(operation, OpOverload) and operation.__name__.partition(".")[0] not in known
+    }
+    return {**of_all, **core_aten_decompositions()}
 
 
 def _is_small(program: Program) -> bool:
@@ -192,7 +206,11 @@ class Writer:
         value = node.meta.get("val")
         if not isinstance(value, Tensor):
             raise NotSmallError(f"{node.target} gives more than one tensor")
-        return self.scalar if value.is_floating_point() else CAST[value.dtype]
+        if value.is_floating_point():
+            return self.scalar
+        if value.dtype not in CAST:
+            raise NotSmallError(f"it computes with {value.dtype}")
+        return CAST[value.dtype]
 
     def _operands(self, node: fx.Node) -> str:
         """The type in which a comparison is made."""

@@ -35,6 +35,17 @@ template <typename T> static T digamma(T given) {
     const double series = 1. / 12 - y * (1. / 120 - y * (1. / 252 - y * (1. / 240 - y * (1. / 132 - y * 691. / 32760))));
     return T(found + std::log(x) - 1 / (2 * x) - y * series);
 }
+template <typename T> static inline T modulo(T a, T b) {
+    const T rest = T(std::fmod(a, b));
+    return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
+}
+template <typename T> static T erfcx(T given) {
+    const double x = given;
+    if (x < 10) return T(std::exp(x * x) * std::erfc(x));
+    double term = 1, found = 1;  // the asymptotic series, whose 12th term is below rounding from here on
+    for (int k = 1; k <= 12; k++) found += term *= -(2 * k - 1) / (2 * x * x);
+    return T(found / (x * 1.7724538509055160273));
+}
 template <typename T> static inline T softplus_slope(T g, T x, T beta, T bound) {
     const T e = std::exp(x * beta);
     return x * beta > bound ? g : g * e / (e + 1);
@@ -49,6 +60,10 @@ PLAIN = {
     "cosh": "std::cosh({0})", "erf": "std::erf({0})", "erfc": "std::erfc({0})", "lgamma": "std::lgamma({0})",
     "abs": "std::fabs({0})", "sign": "sign_of({0})", "sgn": "sign_of({0})", "reciprocal": "(1 / {0})",
     "sigmoid": "(1 / (1 + std::exp(-{0})))", "floor": "std::floor({0})", "ceil": "std::ceil({0})",
+    "round": "std::nearbyint({0})", "trunc": "std::trunc({0})", "fmod": "std::fmod({0}, {1})",
+    "remainder": "modulo({0}, {1})", "hypot": "std::hypot({0}, {1})", "copysign": "std::copysign({0}, {1})",
+    "exp2": "std::exp2({0})", "log2": "std::log2({0})", "log10": "std::log10({0})", "asinh": "std::asinh({0})",
+    "acosh": "std::acosh({0})", "atanh": "std::atanh({0})", "special_erfcx": "erfcx({0})", "signbit": "std::signbit({0})",
     "mul": "{0} * {1}", "div": "{0} / {1}", "atan2": "std::atan2({0}, {1})",
     "maximum": "larger({0}, {1})", "minimum": "smaller({0}, {1})",
     "lt": "{0} < {1}", "le": "{0} <= {1}", "gt": "{0} > {1}", "ge": "{0} >= {1}", "eq": "{0} == {1}", "ne": "{0} != {1}",
@@ -60,7 +75,7 @@ PLAIN = {
 }  # fmt: skip
 """Operations on single numbers, by name, in C++; their arguments are brought to the type of the result or its operands."""
 
-COMPARING = {"lt", "le", "gt", "ge", "eq", "ne", "isnan", "isinf", "isfinite"}
+COMPARING = {"lt", "le", "gt", "ge", "eq", "ne", "isnan", "isinf", "isfinite", "signbit"}
 CHECKS = {
     "_linalg_check_errors"
 }  # of a factorisation that fails; ours gives NaN, which a sampler takes for a divergence

@@ -74,7 +74,7 @@ def _full(sizes: Sequence[int], value: Any, **_: Any) -> Array:
 
 
 def _index(a: Array, indices: Sequence[Any]) -> Array:
-    found: Array = a[numbers(indices)]
+    found: Array = a[(*numbers(indices), ...)]  # an array also where it is of one element
     return found
 
 
