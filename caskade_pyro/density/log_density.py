@@ -21,6 +21,7 @@ from .flat import Flat, Slot, make_flat
 from .lowering import NotFlatError, Wrapped
 from .native import Native, load_native
 from .program import Program, trace_program
+from .slopes import site_of_wrong_slope
 from .starts import find_start
 from .unconstrain import to_sampled_values
 
@@ -91,6 +92,7 @@ class LogDensity:
         else:
             self._eager_because = self._disagreement(program.run)
             self._program = None if self._eager_because else program
+        self._check_slopes()
 
     @property
     def flat(self) -> Flat:
@@ -305,6 +307,16 @@ class LogDensity:
                     "of torch with a derivative instead, or write into no tensor that is still needed."
                 ) from error
         return value.detach(), gradient
+
+    def _check_slopes(self) -> None:
+        """Check that the gradient is one: without it no sampler and no fit finds the posterior."""
+        site = site_of_wrong_slope(self._one, self._start, self._flat.slots)
+        if site is not None:
+            raise SamplingError(
+                f"The gradient of the log density is wrong by {site}: it is not the slope that differences show. Does "
+                "the simulator leave torch on the way from there (numpy, scipy, .item(), .detach(), torch.no_grad()), or "
+                "have a backward pass of its own? Write it in operations of torch."
+            )
 
     def _disagreement(self, form: Any) -> str | None:
         """Why a form cannot be used: it differs from the model at the starting point or beside it."""
