@@ -12,8 +12,10 @@ from pyro.infer import config_enumerate, infer_discrete
 from torch import Tensor
 
 from ..errors import SamplingError
+from ..graph.nodes.shapes import show
 from .many import DRAWS, chunks
 from .reparametrise import NonCentered
+from .separable import check_separable
 
 if TYPE_CHECKING:
     from .bound import BoundModel
@@ -22,7 +24,9 @@ __all__ = ["check_enumerable", "draw_discrete", "enumerated"]
 
 
 def check_enumerable(bound: BoundModel) -> None:
-    """Check that every discrete param can take a few values only, and that the simulator can try all of them.
+    """Check that the discrete params can be summed out.
+
+    Each takes few values, the simulator can try all of them, and those of one member of a plate do not matter to others.
 
     Raises:
         SamplingError: It is not so.
@@ -35,6 +39,13 @@ def check_enumerable(bound: BoundModel) -> None:
             f"NUTS and variational fits follow gradients and cannot sample the discrete {', '.join(infinite)}, whose values "
             "are too many to be summed over. Sum them out in the likelihood, or fix them with to_static(value)."
         )
+    several = [site for site in bound.discrete if site.fit.own_batch]
+    if several:
+        raise SamplingError(
+            f"The discrete {several[0].name} has shape {show(several[0].shape)}: several values, which cannot be summed out "
+            "one by one. Make it a param of shape () of a module that is linked with hierarchical_link(..., size=n), or fix it "
+            "with to_static(value)."
+        )
     if bound.discrete and bound.plan.inner:
         names = ", ".join(site.name for site in bound.discrete)
         raise SamplingError(
@@ -42,6 +53,7 @@ def check_enumerable(bound: BoundModel) -> None:
             f"samples {', '.join(one.name for one in bound.plan.inner)} itself. Make these dynamic params with priors, or fix "
             "the discrete ones with to_static(value)."
         )
+    check_separable(bound)
 
 
 def enumerated(bound: BoundModel, model: Callable[[], Any]) -> Callable[[], Any]:

@@ -23,6 +23,7 @@ from .plates import SitePlates
 from .priors import site_distribution
 from .reported import computed
 from .simulate import Outcome, Simulator, Values, pointer_values, simulate
+from .summed import SummedDims
 
 __all__ = ["Run"]
 
@@ -43,6 +44,7 @@ class Run:
         self.plan, self.plates, self.picks = plan, plates, picks
         self.drawn: dict[Any, tuple[Site, Tensor]] = {}
         self.batch: Shape = ()
+        self.summed = SummedDims()
 
     # Sites
 
@@ -55,12 +57,16 @@ class Run:
             if run:
                 drawn = _filled(drawn, len(run), self.plan.depth, len(site.shape))
                 self.batch = broadcast_shapes(self.batch, run)
+            if site.discrete and len(run) > outer:
+                self.summed.add(site, run)
             self.drawn[site.source.placement.param] = site, drawn
 
     def _distribution(self, site: Site) -> Any:
         if site.constant is None or self.picks.indices.keys() & set(site.plates.names):
             prior = site.source.prior
             built = site_distribution(site.name, prior, site.fit, site.plates, self._argument, self.picks)
+            batch = tuple(built.batch_shape)
+            self.summed.check(site.name, site.plates.names, batch[: max(0, len(batch) - self.plan.depth)])
             return on_circle(built, site.circle)
         return site.constant
 
@@ -72,6 +78,7 @@ class Run:
         layout = self.plan.layout
         if param.pointer:
             value, names = pointer_values(layout, self.values(), param, self.batch)
+            value = self.summed.without_idle(value, len(self.batch))
             spread = self._spread(value, self._site_plates(names))
             return spread, spread.ndim - (value.ndim - len(names) - len(self.batch))
         placement = layout.placement(param)
@@ -133,13 +140,20 @@ class Run:
             ) from error
 
     def report(self, values: Values) -> None:
-        """Show Pyro what pointers and live params computed, as deterministic sites."""
+        """Show Pyro what pointers and live params computed, as deterministic sites.
+
+        Where discrete sites are summed out nothing is shown: a pointer that looks at all members of a plate would tie them.
+        """
+        if self.summed:
+            return
         for one in self.plan.reported:
             if one.param in values:
                 self._report(one, values[one.param])
 
     def report_pointers(self) -> None:
         """As `report`, for what can be computed without the simulator."""
+        if self.summed:
+            return
         values = self.values()
         for one in self.plan.reported:
             if not one.from_simulator:
@@ -155,7 +169,9 @@ class Run:
         """A value with dims of the run, then those of some plates in front, brought to Pyro's dims."""
         run = len(self.batch)
         own = tuple(value.shape[run + len(plates.names) :])
-        return value.reshape(self.batch + (plates.padded(self.plan.depth) if run else plates.batch_shape) + own)
+        return value.reshape(
+            tuple(value.shape[:run]) + (plates.padded(self.plan.depth) if run else plates.batch_shape) + own
+        )
 
     # Observations
 
@@ -174,11 +190,20 @@ class Run:
             given = data.get(one.name)
             parts = (None, None) if given is None else (given.values, given.present)
             seen = tuple(part if part is None else self.picks.rows(part, one.dims) for part in parts)
-            distribution = self._of_picked(predicted[one.name], one)
-            aligned, (values, present) = align(distribution, one, self.plan.dims, self.batch, seen)
+            distribution, run = self._of_what_matters(self._of_picked(predicted[one.name], one), one)
+            aligned, (values, present) = align(distribution, one, self.plan.dims, run, seen)
             if values is not None and present is not None:
                 aligned = of_present(aligned, values, present)
             self._in_plates(one.dims, one.name, aligned, values)
+
+    def _of_what_matters(self, distribution: Any, one: Observation) -> tuple[Any, Shape]:
+        """The prediction, once for all values of discrete sites on which it does not depend; and its dims of the run."""
+        if not self.summed:
+            return distribution, self.batch
+        found = self.summed.of_what_matters(distribution, len(self.batch))
+        run = tuple(found.batch_shape[: len(self.batch)])
+        self.summed.check(one.name, one.dims, run)
+        return found, run
 
     def _of_picked(self, distribution: Any, observation: Observation) -> Any:
         """The predictions for the picked members of data plates, which the simulator does not know of."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..bridge import BoundModel, check_bound
+from ..bridge.enumeration import check_enumerable
 from ..bridge.reparametrise import NonCentered
 from ..errors import CompilationError, PerformanceWarning, SamplingError
 from ..graph.plates.batching import all_at_once
@@ -74,6 +75,7 @@ class LogDensity:
     def __init__(self, bound: BoundModel, noncentered: NonCentered = "auto") -> None:
         check_bound(bound, "ck.LogDensity")
         self.bound, self.noncentered = bound, noncentered
+        check_enumerable(bound)
         self._flat = make_flat(bound.noncentered(noncentered))
         if self._flat.dim == 0:
             raise SamplingError(f"{bound!r} has no continuous param to sample.")
