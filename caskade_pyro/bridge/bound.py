@@ -14,7 +14,7 @@ from ..graph.views.description import ModelDescription
 from ..graph.views.drawing import renderer
 from .data import prepare
 from .enumeration import check_enumerable, enumerated
-from .hidden import with_hidden_parents
+from .hidden import is_followed, with_hidden_parents
 from .improper import BeginSomewhere, is_improper
 from .many import log_density
 from .plan import Plan, Site
@@ -152,9 +152,28 @@ class BoundModel:
 
     def describe(self) -> ModelDescription:
         """The model in plain data."""
-        plan = self.plan
-        described = describe(self.model.module, plan)
-        return with_hidden_parents(self, self.latents, described, [site.name for site in plan.sites])
+        described = describe(self.model.module, self.plan)
+        return with_hidden_parents(self, self.latents, described, [site.name for site in self.plan.sites])
+
+    def without_derivative(self) -> dict[str, list[str]]:
+        """By observation, the continuous params that it depends on though no derivative leads there.
+
+        They enter through comparisons, counts, indices or detached values; samplers and fits are blind to them there.
+        """
+        followed = {site.name: site.parents for site in describe(self.model.module, self.plan).sites}
+        params = [site.name for site in self.plan.sites]
+        continuous = {site.name for site in self.plan.sites if not site.discrete}
+        found = {
+            site.name: [
+                name
+                for name in site.parents
+                if name in continuous - set(followed[site.name])
+                and not is_followed(self, self.latents, site.name, name, params)
+            ]
+            for site in self.describe().sites
+            if site.likelihood
+        }
+        return {name: blind for name, blind in found.items() if blind}
 
     def report(self) -> Report:
         """Every site with its prior, support, shape, plates and parents, to read before sampling.

@@ -15,7 +15,10 @@ from torch import Tensor
 from ..graph.views.description import ModelDescription, SiteDescription
 from .improper import BeginSomewhere
 
-__all__ = ["with_hidden_parents"]
+__all__ = ["is_followed", "with_hidden_parents"]
+
+DRAWS = 10
+"""At so many draws from the priors a derivative is looked for."""
 
 TRIES = 3
 """So often all params are moved together before one says that none matters; a comparison need not flip at once."""
@@ -54,6 +57,38 @@ def with_hidden_parents(
     return replace(
         description, sites=tuple(_with_parents(site, added.get(site.name, ()), latent) for site in description.sites)
     )
+
+
+def is_followed(
+    model: Callable[[], Any], latents: Callable[[], Any], observed: str, param: str, params: Sequence[str]
+) -> bool:
+    """Whether a derivative leads from an observation to a param at some of a few draws from the priors.
+
+    A simulator that branches may have one on one side only.
+
+    Args:
+        model: A Pyro model of no arguments.
+        latents: The model of its params alone.
+        observed: The site of the observation.
+        param: The site of the param.
+        params: All sites that are params.
+    """
+    state = get_rng_state()
+    try:
+        with poutine.block(), pyro.validation_enabled(False), torch.enable_grad():
+            return any(_leads(model, observed, param, _draw(latents, params, seed)) for seed in range(DRAWS))
+    finally:
+        set_rng_state(state)
+
+
+def _leads(model: Callable[[], Any], observed: str, param: str, values: dict[str, Tensor]) -> bool:
+    leaf = values[param].detach().clone().requires_grad_()
+    try:
+        node = _sites(poutine.condition(model, values | {param: leaf}))[observed]
+        density = node["fn"].log_prob(node["value"]).sum()
+        return density.requires_grad and torch.autograd.grad(density, leaf, allow_unused=True)[0] is not None
+    except (ValueError, ArithmeticError, RuntimeError):  # the simulator cannot take these values
+        return False
 
 
 def _with_parents(site: SiteDescription, added: Sequence[str], order: Sequence[str]) -> SiteDescription:

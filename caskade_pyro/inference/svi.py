@@ -182,6 +182,22 @@ def _check_guide(bound: BoundModel, guide: str | Callable[..., Any]) -> None:
             f"The guide {made.__name__} is one joint distribution and cannot describe {', '.join(local[:3])} of a subsampled "
             "plate, of which it sees other members at each step. Take guide='normal', or fit all members at once."
         )
+    if isinstance(made, type) and issubclass(made, autoguide.AutoGuide):
+        _check_derivatives(bound)
+
+
+def _check_derivatives(bound: BoundModel) -> None:
+    """Check that a fit, which follows derivatives alone, sees all that the data say.
+
+    Raises:
+        SamplingError: A param enters where no derivative leads: its fit would stay at the prior.
+    """
+    for observed, params in bound.without_derivative().items():
+        raise SamplingError(
+            f"{observed} depends on {', '.join(params)} through a comparison, a count, an index or a detached value, where no "
+            "derivative leads, so that a fit would not see what the data say of it. Sample with ck.sample, which is slow "
+            "there but right; or make the step a smooth one."
+        )
 
 
 def _check_supports(guide: Any, bound: BoundModel, noncentered: NonCentered) -> None:
