@@ -104,7 +104,7 @@ class LogDensity:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision of the vector."""
+        """The precision of the vector: double where any of the priors, inputs or data are."""
         return self._start.dtype
 
     @property
@@ -266,7 +266,7 @@ class LogDensity:
             except CompilationError as error:
                 self._eager_because = f"it cannot be compiled: {error}"
                 return self
-            self._eager_because = self._disagreement(compiled.run)
+            self._eager_because = self._disagreement(compiled.run, self._program.single)
             self._compiled = None if self._eager_because else compiled
         return self
 
@@ -283,6 +283,7 @@ class LogDensity:
     def _run(self, z: Tensor, chunk_size: int | None) -> ValueAndGradient:
         if z.shape[-1:] != (self.dim,) or z.ndim > 2:
             raise SamplingError(f"Expected a vector of shape ({self.dim},) or (n, {self.dim}); got {tuple(z.shape)}.")
+        z = z.to(self.dtype)
         return self._one(z) if z.ndim == 1 else self.at_once(None, chunk_size, stacklevel=3).run(z)
 
     def _one(self, z: Tensor) -> ValueAndGradient:
@@ -300,10 +301,10 @@ class LogDensity:
             (gradient,) = torch.autograd.grad(value, leaf)
         return value.detach(), gradient
 
-    def _disagreement(self, form: Any) -> str | None:
+    def _disagreement(self, form: Any, single: bool = False) -> str | None:
         """Why a form cannot be used: it differs from the model at the starting point or beside it."""
         for z in self._beside():
-            if not all(close(a, b) for a, b in zip(form(z), self._eager(z), strict=True)):
+            if not all(close(a, b, single) for a, b in zip(form(z), self._eager(z), strict=True)):
                 return (
                     "its traced form differs from the model's own density: does the simulator keep state, or draw "
                     "random numbers?"
