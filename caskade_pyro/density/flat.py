@@ -7,6 +7,7 @@ transforms at the first point, which gives another posterior for such priors.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +75,7 @@ class Flat:
         dim: The length of the vector.
         evaluator: Sums the log density of a trace, discrete sites summed out.
         fixed: By sampled site, the transform from unconstrained values to its support, where that depends on no param.
+        dtype: The precision of the log density, and so of the vector: double where any of the priors, inputs or data are.
     """
 
     model: Model
@@ -81,6 +83,7 @@ class Flat:
     dim: int
     evaluator: Any
     fixed: Mapping[str, Any]
+    dtype: torch.dtype
 
     def log_density(self, z: Tensor) -> Tensor:
         """The log density of the model at a vector, with the Jacobian of the transforms."""
@@ -106,7 +109,7 @@ class Flat:
         """The vectors ``(n, dim)`` at which the sampled sites have these values, ``n`` of each."""
         if len(self.fixed) == len(self.slots):
             parts = [self.fixed[name].inv(values[name]) for name in self.slots]
-            return torch.cat([part.reshape(part.shape[0], -1) for part in parts], dim=1)
+            return torch.cat([part.reshape(part.shape[0], -1) for part in parts], dim=1).to(self.dtype)
         count = len(next(iter(values.values())))
         return torch.stack([self.at_values({name: value[i] for name, value in values.items()}) for i in range(count)])
 
@@ -119,7 +122,8 @@ class Flat:
     def vector(self, trace: Any) -> Tensor:
         """The vector that gives the sampled sites the values of a trace."""
         nodes = [trace.nodes[name] for name in self.slots]
-        return torch.cat([biject_to(node["fn"].support).inv(node["value"].detach()).reshape(-1) for node in nodes])
+        parts = [biject_to(node["fn"].support).inv(node["value"].detach()).reshape(-1) for node in nodes]
+        return torch.cat(parts).to(self.dtype)
 
 
 def make_flat(model: Model) -> Flat:
@@ -139,13 +143,19 @@ def make_flat(model: Model) -> Flat:
         slots[name] = Slot(slice(start, start + unconstrained.numel()), tuple(unconstrained.shape))
         start += unconstrained.numel()
     discrete = len(sampled) < len(latent)
+    evaluator = TraceEinsumEvaluator(trace, discrete, plates)
+    with torch.no_grad(), pyro.validation_enabled(False), without_validation():
+        dtype = torch.promote_types(evaluator.log_prob(trace).dtype, _widest(trace))
     return Flat(
-        enumerated if discrete else model,
-        slots,
-        start,
-        TraceEinsumEvaluator(trace, discrete, plates),
-        _fixed_transforms(slots, trace, another),
+        enumerated if discrete else model, slots, start, evaluator, _fixed_transforms(slots, trace, another), dtype
     )
+
+
+def _widest(trace: Any) -> torch.dtype:
+    """The precision that holds the values of all sites, and the data."""
+    values = [node["value"] for node in trace.nodes.values() if node["type"] == "sample"]
+    kinds = (value.dtype for value in values if isinstance(value, Tensor) and value.is_floating_point())
+    return functools.reduce(torch.promote_types, kinds, torch.float32)
 
 
 def _to_support(name: str, prior: Any) -> Any:

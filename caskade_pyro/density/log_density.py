@@ -108,7 +108,7 @@ class LogDensity:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision of the vector."""
+        """The precision of the vector: double where any of the priors, inputs or data are."""
         return self._start.dtype
 
     @property
@@ -270,7 +270,7 @@ class LogDensity:
             except CompilationError as error:
                 self._eager_because = f"it cannot be compiled: {error}"
                 return self
-            self._eager_because = self._disagreement(compiled.run)
+            self._eager_because = self._disagreement(compiled.run, self._program.single)
             self._compiled = None if self._eager_because else compiled
         return self
 
@@ -287,6 +287,7 @@ class LogDensity:
     def _run(self, z: Tensor, chunk_size: int | None) -> ValueAndGradient:
         if z.shape[-1:] != (self.dim,) or z.ndim > 2:
             raise SamplingError(f"Expected a vector of shape ({self.dim},) or (n, {self.dim}); got {tuple(z.shape)}.")
+        z = z.to(self.dtype)
         return self._one(z) if z.ndim == 1 else self.at_once(None, chunk_size, stacklevel=3).run(z)
 
     def _one(self, z: Tensor) -> ValueAndGradient:
@@ -312,7 +313,8 @@ class LogDensity:
 
     def _check_slopes(self) -> None:
         """Check that the gradient is one: without it no sampler and no fit finds the posterior."""
-        site = site_of_wrong_slope(self._one, self._start, self._flat.slots)
+        single = self.dtype != torch.float64 or self._program is None or self._program.single
+        site = site_of_wrong_slope(self._one, self._start, self._flat.slots, single)
         if site is not None:
             raise SamplingError(
                 f"The gradient of the log density is wrong by {site}: it is not the slope that differences show. Does "
@@ -320,10 +322,10 @@ class LogDensity:
                 "have a backward pass of its own? Write it in operations of torch."
             )
 
-    def _disagreement(self, form: Any) -> str | None:
+    def _disagreement(self, form: Any, single: bool = False) -> str | None:
         """Why a form cannot be used: it differs from the model at the starting point or beside it."""
         for z in self._beside():
-            if not all(close(a, b) for a, b in zip(form(z), self._eager(z), strict=True)):
+            if not all(close(a, b, single) for a, b in zip(form(z), self._eager(z), strict=True)):
                 return (
                     "its traced form differs from the model's own density: does the simulator keep state, or draw "
                     "random numbers?"

@@ -14,15 +14,14 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 
 from .loop_order import Nest, Order, is_whole
 from .loop_shapes import Loops
 from .loop_steps import Access, Buffer, Step, StepWriter
 from .lowered import Lowered
 from .program import Program
-from .scalar_code import simpler
-from .scalar_operations import CAST, HEADER
+from .scalar_code import KINDS, simpler
+from .scalar_operations import HEADER
 from .scalar_views import UnknownOperationError
 
 __all__ = ["loops_are_fast", "write_loops"]
@@ -64,11 +63,10 @@ def write_loops(program: Program) -> Lowered:
     except UnknownOperationError:
         writer = StepWriter(simpler(program))
         writer.run()
-    code = LoopCode(writer.steps, writer.buffers)
-    kinds = {torch.float32: "float", torch.float64: "double", **CAST}
+    code = LoopCode(writer.steps, writer.buffers, writer.scalar)
     inputs = program.inputs
     read = [number for number in range(len(inputs)) if number not in writer.baked]
-    arguments = [f"const {kinds[inputs[number].dtype]}* in{number}" for number in read]
+    arguments = [f"const {KINDS[inputs[number].dtype]}* in{number}" for number in read]
     arguments += [f"{writer.scalar}* gradient", f"{writer.scalar}* value", "char* work"]
     body = "\n".join(code.lines())
     source = f'{HEADER}{VECTORS}\nextern "C" void kernel({", ".join(arguments)}) {{\n{body}\n}}\n'
@@ -80,11 +78,11 @@ def write_loops(program: Program) -> Lowered:
 
 
 class LoopCode:
-    """The loops of some steps."""
+    """The loops of some steps, which compute in one type of floating numbers."""
 
-    def __init__(self, steps: Sequence[Step], buffers: Sequence[Buffer]) -> None:
+    def __init__(self, steps: Sequence[Step], buffers: Sequence[Buffer], scalar: str) -> None:
         self.order = Order(steps, buffers)
-        self.steps, self.buffers = steps, buffers
+        self.steps, self.buffers, self.scalar = steps, buffers, scalar
         self.work = 0
         self.tables: dict[bytes, str] = {}
 
@@ -114,6 +112,11 @@ class LoopCode:
             return f"s{access.buffer}"
         return f"{self.buffers[access.buffer].name or f'w{access.buffer}'}[{index}]"
 
+    def kind(self, access: Access) -> str:
+        """The type in which an element is computed with: inputs in single precision are read into double."""
+        kind = self.buffers[access.buffer].kind
+        return self.scalar if kind in ("float", "double") else kind
+
     def number(self, access: Access, kind: str) -> str | None:
         """The literal that an access reads, in C++."""
         value = self.buffers[access.buffer].literal
@@ -125,12 +128,18 @@ class LoopCode:
             return f"({kind})({'NAN' if math.isnan(value) else '-INFINITY' if value < 0 else 'INFINITY'})"
         return f"({kind})({value!r})"
 
+    def _read(self, access: Access) -> str:
+        """The one element of an access, in the type in which it is computed with."""
+        kind = self.kind(access)
+        cast = "" if kind == self.buffers[access.buffer].kind else f"({kind})"
+        return cast + self.memory(access, str(access.start))
+
     def _scalars(self, members: Sequence[int]) -> list[str]:
         """Steps of one turn."""
         found = []
         for number in members:
             step = self.steps[number]
-            shown = [self.number(one, step.operand_kind) or self.memory(one, str(one.start)) for one in step.operands]
+            shown = [self.number(one, step.operand_kind) or self._read(one) for one in step.operands]
             result = step.template.format(*shown)
             if self.order.is_variable(step.out.buffer):
                 found.append(f"const {step.kind} s{step.out.buffer} = {result};")
@@ -219,8 +228,7 @@ class NestCode:
         key = Access(access.buffer, access.start, self.loops.strides(access, step.shape), access.table)
         if key not in self.loaded:
             self.loaded[key] = name, depth
-            kind = self.code.buffers[access.buffer].kind
-            self.opening[depth].append(f"const {kind} {name} = {self._element(access, step.shape)};")
+            self.opening[depth].append(f"const {self.code.kind(access)} {name} = {self._element(access, step.shape)};")
         return self.loaded[key]
 
     def _element(self, access: Access, shape: tuple[int, ...]) -> str:

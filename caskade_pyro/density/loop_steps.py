@@ -18,7 +18,7 @@ from torch import Tensor, fx
 
 from .program import Program
 from .scalar_code import Writer
-from .scalar_operations import CAST, WRITTEN
+from .scalar_operations import WRITTEN
 from .scalar_views import VIEWS, Array, NotSmallError, UnknownOperationError, numbers
 
 __all__ = ["Access", "Buffer", "Step", "StepWriter", "contiguous"]
@@ -168,10 +168,9 @@ class StepWriter(Writer):
     def _input(self, number: int, tensor: Tensor) -> Array:
         if number in self.baked:
             return super()._input(number, tensor)
-        if tensor.dtype not in CAST and tensor.dtype != self.program.point.dtype:
-            raise NotSmallError("it mixes single and double precision")
-        kind = CAST.get(tensor.dtype, self.scalar)
-        return self.whole(self.buffer(kind, tensor.numel(), f"in{number}")).reshape(tuple(tensor.shape))
+        return self.whole(self.buffer(self.input_kind(tensor), tensor.numel(), f"in{number}")).reshape(
+            tuple(tensor.shape)
+        )
 
     def _owner(self, places: Array) -> int | None:
         """The one buffer that places lie in."""

@@ -63,6 +63,8 @@ def lower(program: Program) -> Lowered:
     buffers = Buffers(inputs)
     calls = tuple((kernel, tuple(buffers.locate(tensor) for tensor in tensors)) for kernel, tensors in tape.calls)
     where = buffers.locate(gradient), buffers.locate(value)
+    if any(one.dtype != program.point.dtype for one in (gradient, value)):
+        raise NotFlatError("its results have another precision than its argument")
     if not gradient.is_contiguous():
         raise NotFlatError("its gradient is not contiguous")
     return Lowered(tuple(tape.sources), tuple(buffers.sizes), calls, *where, None)
@@ -83,7 +85,7 @@ class Wrapped:
     def run(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The value and the gradient at a vector."""
         gradient, value = self.call([z, *self.constants])
-        return value, gradient
+        return value.to(z.dtype), gradient.to(z.dtype)  # Inductor may promote where torch does not
 
 
 @dataclass

@@ -45,6 +45,12 @@ class Program:
         return hashlib.sha256(f"{self.graph.code}{inputs}".encode()).hexdigest()
 
     @property
+    def single(self) -> bool:
+        """Whether something is computed in single precision."""
+        values = (node.meta.get("val") for node in self.graph.graph.nodes if node.op == "call_function")
+        return any(isinstance(value, Tensor) and value.dtype == torch.float32 for value in values)
+
+    @property
     def inputs(self) -> list[Tensor]:
         """All that the graph takes."""
         return [self.point, *self.constants]

@@ -29,7 +29,10 @@ from .recorder import INDEXING
 from .scalar_operations import CAST, CHECKS, COMPARING, HEADER, PLAIN, SAME, WRITTEN
 from .scalar_views import VIEWS, Array, NotSmallError, UnknownOperationError, as_array
 
-__all__ = ["MOST_INPUTS", "Writer", "baked", "simpler", "write_scalars"]
+__all__ = ["KINDS", "MOST_INPUTS", "Writer", "baked", "simpler", "write_scalars"]
+
+KINDS = {torch.float32: "float", torch.float64: "double", **CAST}
+"""The types of tensors in C++."""
 
 MOST_INPUTS = 2_000
 """The most numbers that a density may read to be written out."""
@@ -97,9 +100,8 @@ def write_scalars(program: Program) -> Lowered:
     except UnknownOperationError:
         writer = Writer(simpler(program))
         gradient, value = writer.run()
-    kinds = {torch.float32: "float", torch.float64: "double", **CAST}
     read = [number for number in range(len(program.inputs)) if number not in writer.baked]
-    arguments = [f"const {kinds[program.inputs[number].dtype]}* in{number}" for number in read]
+    arguments = [f"const {KINDS[program.inputs[number].dtype]}* in{number}" for number in read]
     arguments += [f"{writer.scalar}* gradient", f"{writer.scalar}* value"]
     results = [f"gradient[{i}] = {writer.use(one)};" for i, one in enumerate(gradient.reshape(-1))]
     results.append(f"*value = {writer.use(value.reshape(-1)[0])};")
@@ -126,7 +128,7 @@ class Writer:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.scalar = {torch.float32: "float", torch.float64: "double"}[program.point.dtype]
+        self.scalar = KINDS[program.point.dtype]
         self.lines: list[str] = []
         self.names: dict[tuple[str, str], str] = {}
         self.values: dict[fx.Node, Any] = {}
@@ -174,11 +176,16 @@ class Writer:
     def _input(self, number: int, tensor: Tensor) -> Array:
         if number in self.baked:
             return np.array(tensor.numpy(), dtype=object)
-        if tensor.dtype not in CAST and tensor.dtype != self.program.point.dtype:
-            raise NotSmallError("it mixes single and double precision")
+        cast = "" if self.input_kind(tensor) in (self.scalar, *CAST.values()) else f"({self.scalar})"
         found = np.empty(tensor.numel(), dtype=object)
-        found[:] = [f"in{number}[{i}]" for i in range(tensor.numel())]
+        found[:] = [f"{cast}in{number}[{i}]" for i in range(tensor.numel())]
         return found.reshape(tuple(tensor.shape))
+
+    def input_kind(self, tensor: Tensor) -> str:
+        """The type of an input in C++; single precision is read into double, but not the other way."""
+        if torch.promote_types(tensor.dtype, self.program.point.dtype) != self.program.point.dtype:
+            raise NotSmallError("some of it is in double precision, but not its result")
+        return KINDS[tensor.dtype]
 
     def _node(self, node: fx.Node) -> Any:
         if node.target is operator.getitem:

@@ -18,8 +18,9 @@ __all__ = ["site_of_wrong_slope"]
 MOST_SITES = 16
 """So many sites are looked at, evenly chosen of more."""
 
-STEP = {torch.float64: 1e-4, torch.float32: 1e-2}
-ROUNDING = {torch.float64: 1e-14, torch.float32: 1e-5}
+STEP, STEP_IN_SINGLE = 1e-4, 1e-2
+
+ROUNDING, ROUNDING_IN_SINGLE = 1e-14, 1e-5
 """Of a sum of many terms, relative to its size; generously, since doubts must not stop anybody."""
 
 SMOOTH = 0.01
@@ -30,7 +31,7 @@ WRONG = 0.05
 
 
 def site_of_wrong_slope(
-    value_and_grad: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor, slots: Mapping[str, Slot]
+    value_and_grad: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor, slots: Mapping[str, Slot], single: bool
 ) -> str | None:
     """The first site in which the density rises otherwise than its gradient says; None if there is none.
 
@@ -41,6 +42,7 @@ def site_of_wrong_slope(
         value_and_grad: The density.
         z: A vector at which it is finite.
         slots: Where the sites are in it.
+        single: Whether some of the density may be computed in single precision.
     """
     generator = torch.Generator().manual_seed(0)
     value, gradient = value_and_grad(z)
@@ -50,8 +52,8 @@ def site_of_wrong_slope(
         direction = torch.zeros_like(z)
         drawn = torch.randn(part.stop - part.start, generator=generator, dtype=z.dtype)
         direction[part] = (drawn / drawn.norm().clamp(min=1e-12)).to(z.device)
-        step = STEP.get(z.dtype, 1e-2) * (1 + float(z[part].abs().max()))
-        rounding = ROUNDING.get(z.dtype, 1e-5) * (1 + float(value.abs())) / step
+        step = (STEP_IN_SINGLE if single else STEP) * (1 + float(z[part].abs().max()))
+        rounding = (ROUNDING_IN_SINGLE if single else ROUNDING) * (1 + float(value.abs())) / step
         far, near = (_slope(value_and_grad, z, length * direction, length) for length in (step, step / 2))
         said = float(gradient @ direction)
         if abs(far - near) <= SMOOTH * abs(near) + rounding:

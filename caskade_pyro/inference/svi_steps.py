@@ -146,8 +146,6 @@ class CompiledElbo:
 
     def __init__(self, guide: FlatGuide, density: LogDensity) -> None:
         self.guide, self.density = guide, density
-        if guide.dtype != density.dtype:
-            raise CompilationError("its params are of another precision than the model's")
         params, noise, _ = guide.sizes
         self.vector = torch.zeros(sum(guide.sizes), dtype=guide.dtype)
         self.params, self.noise, self.weights = self.vector.split(guide.sizes)
