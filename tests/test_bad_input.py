@@ -306,6 +306,42 @@ def test_numpy_and_integer_data_are_taken():
         assert torch.isfinite(poutine.trace(bound).get_trace().log_prob_sum())
 
 
+@pytest.mark.parametrize("x", [np.arange(3.0), [0.0, 1.0, 2.0]], ids=["array", "list"])
+def test_inputs_that_are_no_tensors_are_named(x):
+    """Where the simulator cannot compute with an input that is an array or a list, the error says which and what to give."""
+    with pytest.raises(ck.ModelError, match=r"inputs x \((ndarray|list)\) are no tensors: give torch\.as_tensor"):
+        ck.PyroModel(Slope().line).bind(x, obs=np.zeros(3))
+
+
+@pytest.mark.parametrize("run", [ck.sample, ck.fit], ids=["sample", "fit"])
+@pytest.mark.parametrize("x", [torch.arange(3), torch.arange(3.0).double()], ids=["single", "double"])
+def test_data_in_double_precision_beside_params_in_single(x, run):
+    """Data and inputs from numpy, which are double, are fitted with params of torch's default precision."""
+    bound = ck.PyroModel(Slope().line).bind(x, obs=np.arange(3.0))
+    run(
+        bound,
+        progress=False,
+        **({"steps": 20} if run is ck.fit else {"draws": 500, "tune": 200, "chains": 1, "seed": 1}),
+    )
+    density = ck.LogDensity(bound)
+    value, gradient = density.value_and_grad(torch.tensor([0.5]))
+    assert value.dtype == gradient.dtype == torch.float32
+    expected = dist.Normal(0.5 * x, 1.0).log_prob(torch.arange(3.0)).sum() + dist.Normal(0.0, 1.0).log_prob(
+        torch.tensor(0.5)
+    )
+    torch.testing.assert_close(value, expected.float())
+
+
+class Slope(ck.Module):
+    def __init__(self):
+        super().__init__()
+        self.slope = ck.Param("slope", prior=dist.Normal(0.0, 1.0))
+
+    @ck.forward
+    def line(self, x, slope):
+        return dist.Normal(slope * x, 1.0)
+
+
 def test_priors_are_checked_though_validation_is_off(unchanged):
     """The preflight checks the arguments of priors even where torch.compile, say, has switched such checks off."""
     wrong = unchanged(survey())

@@ -6,6 +6,7 @@ show before any sampling, and a run of the model does only what must be done eac
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import Distribution
 
-from ..errors import FillParamsError, ModelError, PriorError
+from ..errors import CaskadeException, FillParamsError, ModelError, PriorError
 from ..graph.plates.distributions import map_batch, with_validation
 from ..graph.plates.layout import PlateLayout
 from .circles import check_circle, circle_bounds, circle_of, on_circle
@@ -211,9 +212,35 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
             if not str(error).startswith("Expected parameter"):
                 raise
             raise _out_of_range(layout, call, values, error) from error
+        except (RuntimeError, TypeError) as error:
+            foreign = _no_tensors(call.simulator)
+            if not foreign or isinstance(error, CaskadeException):
+                raise
+            raise _no_tensors_given(call, foreign, error) from error
     _check_live(layout, collector)
     inner = inner_sites(trace.trace, layout, params, draws.values)
     return _Trial(outcome, params, draws.values, inner, frozenset(drawn), collector)
+
+
+def _no_tensors_given(call: Call, inputs: Sequence[str], error: Exception) -> ModelError:
+    said = (str(error) or type(error).__name__).splitlines()[0]
+    return ModelError(
+        f"{call.simulator.name} fails: {said} Its inputs {', '.join(inputs)} are no tensors: give "
+        "torch.as_tensor(..., dtype=torch.get_default_dtype()), and indices as whole numbers."
+    )
+
+
+def _no_tensors(simulator: Simulator) -> list[str]:
+    """The inputs that hold numbers of another library, or lists of them, with their types."""
+    try:
+        given = inspect.signature(simulator.method).bind_partial(*simulator.args, **simulator.kwargs).arguments
+    except TypeError:
+        return []
+    return [
+        f"{name} ({type(value).__name__})"
+        for name, value in given.items()
+        if not isinstance(value, Tensor) and (hasattr(value, "__array__") or isinstance(value, (list, tuple)))
+    ]
 
 
 def _check_live(layout: PlateLayout, collector: Collector) -> None:

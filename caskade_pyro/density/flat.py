@@ -90,7 +90,9 @@ class Flat:
         with pyro.validation_enabled(False), without_validation():
             values = FromFlat(self.slots, self.fixed, z)
             trace = poutine.trace(values(self.model)).get_trace()
-            return self.evaluator.log_prob(trace) + values.log_jacobian  # type: ignore[no-any-return]
+            # Data in double precision beside params in single make a value in double; a vector has one precision.
+            value: Tensor = (self.evaluator.log_prob(trace) + values.log_jacobian).to(z.dtype)
+            return value
 
     def sampled(self, z: Tensor) -> dict[str, Tensor]:
         """The values of the sampled sites at each of the vectors ``(n, dim)``."""
