@@ -325,11 +325,10 @@ def test_data_in_double_precision_beside_params_in_single(x, run):
     )
     density = ck.LogDensity(bound)
     value, gradient = density.value_and_grad(torch.tensor([0.5]))
-    assert value.dtype == gradient.dtype == torch.float32
-    expected = dist.Normal(0.5 * x, 1.0).log_prob(torch.arange(3.0)).sum() + dist.Normal(0.0, 1.0).log_prob(
-        torch.tensor(0.5)
-    )
-    torch.testing.assert_close(value, expected.float())
+    assert value.dtype == gradient.dtype == torch.float64
+    half = torch.tensor(0.5, dtype=torch.float64)
+    expected = dist.Normal(half * x, 1.0).log_prob(torch.arange(3.0)).sum() + dist.Normal(0.0, 1.0).log_prob(half)
+    torch.testing.assert_close(value, expected)
 
 
 class Slope(ck.Module):
