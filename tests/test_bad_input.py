@@ -404,3 +404,39 @@ def test_the_report_names_params_where_they_enter_and_numbers_where_they_are():
     """A number that equals the value of a fixed param is written as a number."""
     bound = ck.PyroModel(Level(dist.Normal(0.0, 1.0)).as_mean).bind(obs=torch.zeros(3))
     assert bound.describe().sites[-1].distribution == "Normal(loc, 1)"
+
+
+class Votes(ck.Module):
+    """One distribution of counts."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+        self.a = ck.Param("a", shape=(3,), prior=dist.Normal(0.0, 1.0))
+
+    @ck.forward
+    def votes(self, a):
+        return self.kind(a)
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "message"),
+    [
+        (lambda a: dist.Categorical(logits=a), [1, 2, 3], r"IntegerInterval.* of the Categorical .* from 1 to 3"),
+        (lambda a: dist.Categorical(logits=a), [-1, 0, 2], "of the Categorical .* from -1 to 2"),
+        (lambda a: dist.Categorical(logits=a), [0.5, 0, 2], "of the Categorical .* from 0 to 2"),
+        (lambda a: dist.Multinomial(10, logits=a), [[8, 5, 2]], "of the Multinomial"),
+    ],
+)
+def test_labels_that_are_no_classes(kind, data, message):
+    """Labels that count from one, halves and too many votes are refused before any sampling."""
+    with pytest.raises(ck.ObservationError, match=f"The data of 'obs' lie outside .*{message}"):
+        ck.PyroModel(Votes(kind).votes).bind(obs=data)
+
+
+def test_impossible_data_are_named():
+    """Where no params give the data a density, the error names the observation and where it is impossible."""
+    tries = torch.tensor([4.0, 4.0, 4.0])
+    bound = ck.PyroModel(Votes(lambda a: dist.Binomial(tries, logits=a)).votes).bind(obs=torch.tensor([1.0, 9.0, 2.0]))
+    with pytest.raises(ck.SamplingError, match=r"No starting point.*; none have obs \(.* at index \(1,\)\)"):
+        ck.LogDensity(bound)

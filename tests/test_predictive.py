@@ -1,5 +1,7 @@
 """Predictions and log likelihoods, for every model of the registry and for members that no fit has seen."""
 
+import math
+
 import arviz as az
 import numpy as np
 import pyro.distributions as dist
@@ -86,7 +88,7 @@ def test_predictions_from_a_posterior(name):
 @doubles
 @with_data
 def test_log_likelihoods_sum_to_the_density_of_the_data(name):
-    """The log likelihoods of single observations sum to that of the data, and are NaN where data are missing."""
+    """The log likelihoods of single observations sum to that of the data, and missing data have none."""
     pair = PAIRS[name]()
     bound = pair.bound
     posterior, values = posterior_of(bound)
@@ -94,13 +96,97 @@ def test_log_likelihoods_sum_to_the_density_of_the_data(name):
     assert found.data_vars.keys() == bound.data.keys()
     for observation in bound.plan.observations.values():
         pointwise = found[observation.name]
-        assert pointwise.dims == ("chain", "draw", *observation.dims)
-        sums = pointwise.values.reshape(len(values), -1)
-        by_hand = [trace(pair.by_hand, one).nodes[observation.name]["log_prob"].sum().item() for one in values]
-        np.testing.assert_allclose(np.nansum(sums, -1), by_hand, rtol=1e-10, atol=1e-12)
         gone = torch.isnan(bound.data[observation.name]).expand(observation.batch_shape + observation.event_shape)
         gone = gone.reshape(*observation.batch_shape, -1).all(-1).numpy()
-        assert (np.isnan(pointwise.values) == gone).all()
+        rows = (f"{observation.name}_observed",) if gone.any() else observation.dims
+        assert pointwise.dims == ("chain", "draw", *rows)
+        assert pointwise[0, 0].size == (~gone).sum()
+        assert np.isfinite(pointwise.values).all()
+        sums = pointwise.values.reshape(len(values), -1)
+        by_hand = [trace(pair.by_hand, one).nodes[observation.name]["log_prob"].sum().item() for one in values]
+        np.testing.assert_allclose(sums.sum(-1), by_hand, rtol=1e-10, atol=1e-12)
+
+
+class Answers(ck.Module):
+    """Answers of persons to items."""
+
+    def __init__(self):
+        super().__init__()
+        self.hierarchical_link("persons", Ability(), members=("Ann", "Bob", "Cem"))
+        self.hierarchical_link("items", Ability(), size=2)
+        self.level = ck.Param("level", prior=dist.Normal(0.0, 0.1))
+
+    @ck.forward
+    def answers(self, level):
+        ability, ease = ck.vmap(self.persons.own)(), ck.vmap(self.items.own)()
+        return {
+            "answer": dist.Bernoulli(logits=ability[:, None] + ease),
+            "score": dist.Normal(ability + level, 1.0),
+        }
+
+
+class Ability(ck.Module):
+    def __init__(self):
+        super().__init__()
+        self.value = ck.Param("value", shape=(), prior=dist.Normal(0.0, 0.1))
+
+    @ck.forward
+    def own(self, value):
+        return value
+
+
+@doubles
+def test_models_with_missing_data_are_compared(tmp_path):
+    """What is missing has no part in leave-one-out, and the rest keeps its names, also in a file."""
+    dims = {"answer": ("persons", "items"), "score": ("persons",)}
+    answers = torch.tensor([[1.0, 0.0], [math.nan, 1.0], [0.0, math.nan]])
+    bound = ck.PyroModel(Answers().answers, dims=dims).bind(obs={"answer": answers, "score": torch.zeros(3)})
+    prior = ck.prior_predictive(bound, draws=200, seed=1, progress=False)
+    posterior = az.InferenceData(posterior=prior.prior)
+    found = ck.log_likelihood(bound, posterior, progress=False)
+    found.to_netcdf(str(tmp_path / "log_likelihood.nc"))
+    posterior.extend(az.from_netcdf(str(tmp_path / "log_likelihood.nc")))
+    group = posterior.log_likelihood
+    assert group["answer"].dims == ("chain", "draw", "answer_observed")
+    assert group["answer_persons"].values.tolist() == ["Ann", "Ann", "Bob", "Cem"]
+    assert group["answer_items"].values.tolist() == [0, 1, 1, 0]
+    assert group["score"].dims == ("chain", "draw", "persons")
+    logits = posterior.posterior["persons.value"].sel(persons="Bob") + posterior.posterior["items.value"].sel(items=1)
+    by_hand = dist.Bernoulli(logits=torch.as_tensor(logits.values)).log_prob(torch.tensor(1.0))
+    np.testing.assert_allclose(group["answer"][..., 2].values, by_hand, rtol=1e-12)
+    found = az.loo(posterior, var_name="answer")
+    assert found.n_data_points == 4
+    assert np.isfinite(found.elpd_loo)
+
+
+class InPlace(ck.Module):
+    """A simulator that no vmap takes: it writes into a tensor of its own, and branches on a value."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = ck.Param("a", prior=dist.Normal(0.0, 1.0))
+
+    @ck.forward
+    def line(self, a):
+        predicted = torch.zeros(3)
+        predicted[1:] = a
+        if a > 0:
+            predicted = predicted + 1
+        return dist.Normal(predicted, 1.0)
+
+
+@doubles
+def test_log_likelihoods_of_what_cannot_be_mapped():
+    """A simulator that cannot run for many draws side by side runs for one after the other."""
+    bound = ck.PyroModel(InPlace().line).bind(obs=torch.tensor([0.0, 1.0, 2.0]))
+    a = torch.tensor([[0.5, -1.0, 2.0, 0.1]], dtype=torch.float64)
+    posterior = az.from_dict(posterior={"a": a.numpy()})
+    found = ck.log_likelihood(bound, posterior, progress=False).log_likelihood["obs"].values[0]
+    shift = (a[0] > 0).double()
+    by_hand = dist.Normal(torch.stack([shift, a[0] + shift, a[0] + shift], -1), 1.0).log_prob(bound.data["obs"])
+    np.testing.assert_allclose(found, by_hand, rtol=1e-12)
+    joint = by_hand.sum(-1) + dist.Normal(0.0, 1.0).log_prob(a[0])
+    torch.testing.assert_close(bound.log_density({"a": a[0]}), joint)
 
 
 @doubles

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, constraints
 
 from ..errors import ObservationError
+from ..graph.nodes.arrays import as_array
 from ..graph.nodes.shapes import show
 from .observations import SINGLE, Observation
 
@@ -39,7 +40,7 @@ def as_data(obs: Any) -> dict[str, Tensor]:
     """Data by the name of the observation, as tensors, in which NaN marks what is missing.
 
     Args:
-        obs: A tensor, an array (a masked one too), a list; or a dict of these by name.
+        obs: A tensor, an array (a masked one too), a list, a column or table of pandas; or a dict of these by name.
 
     Raises:
         ObservationError: They are none of these.
@@ -59,7 +60,8 @@ def _as_tensor(name: str, value: Any) -> Tensor:
             floating = torch.as_tensor(np.ma.getdata(value))
             floating = floating if floating.is_floating_point() else floating.to(torch.get_default_dtype())
             return torch.where(masked, torch.nan, floating)
-        return torch.as_tensor(value)
+        # A copy: what the user writes into the array later is no data of this model.
+        return torch.tensor(as_array(value))
     except (TypeError, ValueError, RuntimeError) as error:
         raise ObservationError(f"The data of {name!r} are no array or tensor: {error}") from None
 
@@ -112,9 +114,14 @@ def _check_support(name: str, distribution: Any, data: Tensor, missing: Tensor) 
         )
 
 
+_COUNTED = (type(constraints.integer_interval(0, 1)), type(constraints.multinomial(1)))
+
+
 def _independent_of_params(support: Any) -> bool:
     while isinstance(support, constraints.independent):
         support = support.base_constraint
+    if isinstance(support, _COUNTED):  # those of a Binomial may be params
+        return all(isinstance(value, (int, float)) for value in vars(support).values())
     simple = (constraints.positive, constraints.nonnegative, constraints.unit_interval, constraints.simplex)
     discrete = (constraints.boolean, constraints.nonnegative_integer, constraints.positive_integer)
     return any(support is one for one in simple + discrete)

@@ -10,7 +10,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..errors import SamplingError
+from ..errors import ModelError, SamplingError
 from ..graph.nodes.shapes import show
 from .plan import Plan
 
@@ -121,19 +121,29 @@ def traces(
 ) -> Iterator[tuple[Any, int]]:
     """Traces of a model with its data, each for as many draws as run side by side, and how many these are.
 
-    A simulator that samples sites of its own runs for one draw after the other; such a trace has no dim of draws.
+    A simulator that samples sites of its own, or cannot be mapped over draws (it branches on values, or writes into a
+    tensor of its own), runs for one draw after the other; such a trace has no dim of draws.
     """
-    if bound.plan.inner:
-        for draw in range(draws):
-            values = {
-                site.name: params[site.name][draw].reshape(site.plates.batch_shape + site.shape)
-                for site in bound.plan.latents
-            }
-            yield poutine.trace(poutine.condition(bound, data=values)).get_trace(), 1
-        return
+    one_by_one = bool(bound.plan.inner)
     for part in chunks(bound.plan, draws, chunk_size):
-        chosen = {name: value[part.start : part.stop] for name, value in params.items()}
-        yield trace_of_many(bound, chosen, len(part), predict=False), len(part)
+        if not one_by_one:
+            chosen = {name: value[part.start : part.stop] for name, value in params.items()}
+            try:
+                trace = trace_of_many(bound, chosen, len(part), predict=False)
+            except (ModelError, RuntimeError, ValueError):
+                one_by_one = True  # the loop raises it again if the simulator itself is at fault
+            else:
+                yield trace, len(part)
+                continue
+        for draw in part:
+            yield _trace_of_one(bound, params, draw), 1
+
+
+def _trace_of_one(bound: BoundModel, params: Mapping[str, Tensor], draw: int) -> Any:
+    values = {
+        site.name: params[site.name][draw].reshape(site.plates.batch_shape + site.shape) for site in bound.plan.latents
+    }
+    return poutine.trace(poutine.condition(bound, data=values)).get_trace()
 
 
 def _by_draw(term: Tensor, draws: int, depth: int) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import SamplingError
 from ..graph.plates.distributions import without_validation
-from .flat import Flat
+from .flat import Flat, FromFlat
 
 __all__ = ["find_start"]
 
@@ -66,9 +66,23 @@ def find_start(
                 if bool(torch.isfinite(value)) and bool(torch.isfinite(gradient).all()):
                     return z
     raise SamplingError(
-        "No starting point has a finite log density: the data are impossible under the params that the priors allow, or "
-        "the simulator returns NaN. Look at ck.prior_predictive(bound)."
+        f"No starting point has a finite log density{_culprits(flat, z)}: the data are impossible under the params that the "
+        "priors allow, or the simulator returns NaN. Look at ck.prior_predictive(bound)."
     )
+
+
+def _culprits(flat: Flat, z: Tensor) -> str:
+    """Which sites have no finite density at a vector, for the message of an error."""
+    with pyro.validation_enabled(False), without_validation(), torch.no_grad(), poutine.block():
+        trace: Any = poutine.trace(FromFlat(flat.slots, flat.fixed, z)(flat.model)).get_trace()
+        trace.compute_log_prob()
+    found = []
+    for name, node in trace.nodes.items():
+        wrong = ~torch.isfinite(node["log_prob"]) if "log_prob" in node else torch.zeros(0)
+        if bool(wrong.any()):
+            index = tuple(wrong.nonzero()[0].tolist())
+            found.append(f"{name} ({node['log_prob'][index].item():g} at index {index})")
+    return f"; none have {', '.join(found)}" if found else ""
 
 
 def _vector(flat: Flat, strategy: Any) -> Tensor:

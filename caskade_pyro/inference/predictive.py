@@ -19,7 +19,7 @@ from ..errors import ModelError, SamplingError
 from .progress import progress_bar
 from .seeds import seeded, stream_seed
 
-__all__ = ["draw_predictions", "pointwise_log_likelihood"]
+__all__ = ["draw_predictions", "missing_observations", "pointwise_log_likelihood"]
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -169,8 +169,12 @@ def pointwise_log_likelihood(
     return {name: _without_missing(bound, name, torch.cat(values)) for name, values in found.items()}
 
 
-def _without_missing(bound: BoundModel, name: str, found: Tensor) -> np.ndarray[Any, Any]:
+def missing_observations(bound: BoundModel, name: str) -> Tensor:
+    """Which single observations are missing, all components of them: a mask over the dims of the observation."""
     observation = bound.plan.observations[name]
     missing = torch.isnan(bound.data[name]).expand(observation.batch_shape + observation.event_shape)
-    missing = missing.flatten(len(observation.batch_shape)).all(-1) if observation.event_shape else missing
-    return cast("np.ndarray[Any, Any]", torch.where(missing, torch.nan, found).numpy())
+    return missing.flatten(len(observation.batch_shape)).all(-1) if observation.event_shape else missing
+
+
+def _without_missing(bound: BoundModel, name: str, found: Tensor) -> np.ndarray[Any, Any]:
+    return cast("np.ndarray[Any, Any]", torch.where(missing_observations(bound, name), torch.nan, found).numpy())

@@ -12,7 +12,7 @@ import xarray as xr
 from ..bridge.bound import BoundModel, check_bound
 from ..bridge.plan import Plan
 from ..errors import ObservationError, PlateError, SamplingError
-from ..inference.predictive import draw_predictions, pointwise_log_likelihood
+from ..inference.predictive import draw_predictions, missing_observations, pointwise_log_likelihood
 from ..inference.seeds import fresh_seed
 from .arviz import to_inference_data
 
@@ -204,7 +204,8 @@ def log_likelihood(
 
     Returns:
         ArviZ data with the group ``log_likelihood``, to be put beside the posterior: ``posterior.extend(...)``. What is
-        one observation (an image, say, of many pixels) has one value. Missing data have NaN.
+        one observation (an image, say, of many pixels) has one value. Where data are missing, the dims are
+        one, ``{name}_observed``, of those that are there; its coordinates ``{name}_{plate}`` say which.
 
     Raises:
         ObservationError: The model has no data.
@@ -232,4 +233,21 @@ def log_likelihood(
     params, (chains, draws) = posterior_draws(whole.plan, posterior)
     found = pointwise_log_likelihood(whole, params, chains * draws, progress, chunk_size)
     group = {name: value.reshape((chains, draws, *value.shape[1:])) for name, value in found.items()}
-    return to_inference_data(whole, {"log_likelihood": group}, {})
+    together = to_inference_data(whole, {"log_likelihood": group}, {})
+    together["log_likelihood"] = _of_observed(whole, together["log_likelihood"])
+    return together
+
+
+def _of_observed(bound: BoundModel, found: xr.Dataset) -> xr.Dataset:
+    """Log likelihoods without those of missing data, which ArviZ would take for observations of unknown density."""
+    for name in bound.data:
+        missing = missing_observations(bound, name).numpy()
+        if not missing.any():
+            continue
+        present = np.nonzero(~missing)
+        row, whole = f"{name}_observed", found[name]
+        single = whole.isel({dim: xr.DataArray(at, dims=row) for dim, at in zip(whole.dims[2:], present, strict=True)})
+        # As coordinates of their own, since other data of the same plates may be complete.
+        found[name] = single.rename({dim: f"{name}_{dim}" for dim in single.coords if dim not in ("chain", "draw")})
+    unused = set(found.dims) - {dim for variable in found.data_vars.values() for dim in variable.dims}
+    return found.drop_dims(unused)

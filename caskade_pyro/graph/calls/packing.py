@@ -22,6 +22,7 @@ from ...errors import (
     ParamConfigurationError,
     ParamTypeError,
 )
+from ..nodes.arrays import as_array
 from ..nodes.shapes import Shape, Template, broadcast_shapes, fits, show
 from ..nodes.structure import is_param
 from ..plates.layout import PlateLayout
@@ -269,7 +270,7 @@ def as_value(param: Param, path: str, value: Any) -> Tensor:
         tensor = value
     else:
         try:
-            tensor = torch.as_tensor(value, dtype=param.dtype, device=param.device)
+            tensor = torch.as_tensor(as_array(value), dtype=param.dtype, device=param.device)
         except (TypeError, ValueError, RuntimeError) as error:
             raise ParamTypeError(f"Param {path}: {value!r} is no number, array or tensor ({error}).") from None
     tensor = as_inexact(param, tensor)

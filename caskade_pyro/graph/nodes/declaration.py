@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 from ...errors import NodeConfigurationError
 
@@ -26,7 +27,7 @@ def declare_plate(where: str, size: int | None, members: Sequence[str] | None) -
     """
     if isinstance(members, str):
         raise NodeConfigurationError(f"{where}: members must be a list of names, not one string.")
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+    if size is not None and (isinstance(size, bool) or not isinstance(size, Integral) or size < 1):
         raise NodeConfigurationError(f"{where}: size must be a positive integer, not {size!r}.")
     if members is not None:
         if len(set(members)) != len(members):
@@ -34,4 +35,4 @@ def declare_plate(where: str, size: int | None, members: Sequence[str] | None) -
         if size is not None and size != len(members):
             raise NodeConfigurationError(f"{where}: size is {size}, but there are {len(members)} names of members.")
         size = len(members)
-    return PlateDeclaration(size, None if members is None else tuple(members))
+    return PlateDeclaration(None if size is None else int(size), None if members is None else tuple(members))
