@@ -141,11 +141,14 @@ def make_flat(model: Model) -> Flat:
         slots[name] = Slot(slice(start, start + unconstrained.numel()), tuple(unconstrained.shape))
         start += unconstrained.numel()
     discrete = len(sampled) < len(latent)
+    # Data may be impossible for some values of a discrete site: a count for a smaller number of individuals.
+    with pyro.validation_enabled(False), without_validation():
+        evaluator = TraceEinsumEvaluator(trace, discrete, plates)
     return Flat(
         enumerated if discrete else model,
         slots,
         start,
-        TraceEinsumEvaluator(trace, discrete, plates),
+        evaluator,
         _fixed_transforms(slots, trace, another),
     )
 
