@@ -10,7 +10,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..errors import SamplingError
+from ..errors import ModelError, SamplingError
 from ..graph.nodes.shapes import show
 from .plan import Plan
 
@@ -121,19 +121,26 @@ def traces(
 ) -> Iterator[tuple[Any, int]]:
     """Traces of a model with its data, each for as many draws as run side by side, and how many these are.
 
-    A simulator that samples sites of its own runs for one draw after the other; such a trace has no dim of draws.
+    A simulator that samples sites of its own, or that a vmap cannot take, runs for one draw after the other; such a trace
+    has no dim of draws.
     """
-    if bound.plan.inner:
-        for draw in range(draws):
+    together = not bound.plan.inner
+    for part in chunks(bound.plan, draws, chunk_size):
+        if together:
+            chosen = {name: value[part.start : part.stop] for name, value in params.items()}
+            try:
+                trace = trace_of_many(bound, chosen, len(part), predict=False)
+            except (ModelError, RuntimeError, ValueError):
+                together = False  # one of the draws alone raises it again if the simulator itself is at fault
+            else:
+                yield trace, len(part)
+                continue
+        for draw in part:
             values = {
                 site.name: params[site.name][draw].reshape(site.plates.batch_shape + site.shape)
                 for site in bound.plan.latents
             }
             yield poutine.trace(poutine.condition(bound, data=values)).get_trace(), 1
-        return
-    for part in chunks(bound.plan, draws, chunk_size):
-        chosen = {name: value[part.start : part.stop] for name, value in params.items()}
-        yield trace_of_many(bound, chosen, len(part), predict=False), len(part)
 
 
 def _by_draw(term: Tensor, draws: int, depth: int) -> Tensor:
