@@ -181,6 +181,53 @@ def test_a_count_of_members_is_reported_with_its_draws():
     assert posterior["number"].std() > 0
 
 
+class Pond(ck.Module):
+    """A number of frogs, of which each visit counts some: an N-mixture."""
+
+    def __init__(self):
+        super().__init__()
+        self.frogs = ck.Param("frogs", shape=())
+
+    @ck.forward
+    def own(self, frogs):
+        return frogs
+
+
+class Ponds(ck.Module):
+    def __init__(self, most):
+        super().__init__()
+        pond = Pond()
+        self.hierarchical_link("ponds", pond, size=3)
+        self.rate = ck.Param("rate", prior=dist.Gamma(2.0, 1.0))
+        numbers = torch.arange(most + 1.0)
+        self.weights = ck.Param("weights", lambda p: dist.Poisson(p.rate.value).log_prob(numbers), shape=(most + 1,))
+        self.weights.link(self.rate)
+        pond.frogs.prior = ck.prior(dist.Categorical, logits=self.weights)
+        self.seen = ck.Param("seen", 0.4)
+
+    @ck.forward
+    def counts(self, seen):
+        return dist.Binomial(ck.vmap(self.ponds.own)()[:, None], seen)
+
+
+def test_counts_that_are_impossible_for_few_individuals():
+    """Data that some values of a discrete param make impossible are fitted: the density is the sum over the other values."""
+    counts = torch.tensor([[2.0, 1.0], [0.0, 0.0], [3.0, 4.0]])
+    bound = ck.PyroModel(Ponds(8).counts, dims={"obs": ("ponds", "visits")}).bind(obs=counts)
+    found, _ = ck.LogDensity(bound).value_and_grad(torch.tensor([0.7]))
+    rate = torch.tensor(0.7).exp()
+    expected = dist.Gamma(2.0, 1.0).log_prob(rate) + 0.7
+    weights = dist.Poisson(rate).log_prob(torch.arange(9.0)).softmax(0)
+    for row in counts:
+        likelihoods = [
+            dist.Binomial(n, 0.4).log_prob(row).sum().exp() if n >= row.max() else torch.tensor(0.0) for n in range(9)
+        ]
+        expected = expected + (weights * torch.stack(likelihoods)).sum().log()
+    torch.testing.assert_close(found, expected)
+    posterior = ck.sample(bound, draws=50, tune=100, chains=1, seed=1, progress=False).posterior
+    assert (posterior["ponds.frogs"].min(("chain", "draw")).values >= counts.numpy().max(1)).all()
+
+
 class Several(ck.Module):
     def __init__(self):
         super().__init__()

@@ -243,6 +243,67 @@ def test_old_members_are_predicted_with_their_own_params():
     assert np.abs(found["obs"].values - values).max() < 0.3 * 6
 
 
+def named_group(names, observed=None):
+    module = Population(len(names))
+    module.members.value.prior = dist.Normal(0.0, 50.0)
+    module.hierarchical_link("members", module.members, members=names)
+    return ck.PyroModel(module.observed, dims={"obs": ("members",)}).bind(obs=observed)
+
+
+@doubles
+@pytest.mark.parametrize("names", [("cod", "hake", "sole"), ("sole", "cod", "hake"), ("hake",)])
+def test_old_members_are_found_by_their_names(names):
+    """Members that have names keep their params in predictions and log likelihoods in any order, and some of them alone."""
+    values = {"cod": 10.0, "hake": 20.0, "sole": 30.0}
+    posterior = az.from_dict(
+        posterior={"members.value": np.array([[list(values.values())]]).repeat(50, 1)},
+        coords={"members": list(values)},
+        dims={"members.value": ["members"]},
+    )
+    expected = np.array([values[name] for name in names])
+    found = ck.predict(named_group(names), posterior, seed=1, progress=False).posterior_predictive["obs"]
+    assert tuple(found["members"].values) == names
+    assert np.abs(found.values - expected).max() < 0.3 * 6
+    bound = named_group(names, torch.as_tensor(expected))
+    likelihood = ck.log_likelihood(bound, posterior, progress=False).log_likelihood["obs"]
+    np.testing.assert_allclose(likelihood.values, dist.Normal(0.0, 0.3).log_prob(torch.tensor(0.0)).item())
+    with pytest.raises(
+        ck.SamplingError, match=r"no draws of members\.value for eel of plate members; it has cod, hake, sole"
+    ):
+        ck.predict(named_group(("cod", "eel")), posterior, progress=False)
+
+
+class Grades(ck.Module):
+    """Pyro's OrderedLogistic writes into a tensor in place, which a vmap refuses."""
+
+    def __init__(self):
+        super().__init__()
+        self.slope = ck.Param("slope", prior=dist.Normal(0.0, 1.0))
+        self.cuts = ck.Param("cuts", torch.tensor([-1.0, 1.0]))
+
+    @ck.forward
+    def grades(self, x, slope, cuts):
+        return dist.OrderedLogistic(slope * x, cuts)
+
+
+@doubles
+def test_simulators_that_no_vmap_takes_have_log_likelihoods():
+    """A simulator that cannot run side by side runs for one draw after the other, with the same log likelihoods."""
+    x, observed = torch.tensor([-1.0, 0.0, 2.0]), torch.tensor([0, 1, 2])
+    bound = ck.PyroModel(Grades().grades, dims={"obs": ("rows",)}).bind(x, obs=observed)
+    slopes = np.array([[0.5, 1.5]])
+    posterior = az.from_dict(posterior={"slope": slopes})
+    found = ck.log_likelihood(bound, posterior, progress=False).log_likelihood["obs"]
+    assert found.dims == ("chain", "draw", "rows")
+    for slope, row in zip(slopes[0], found.values[0], strict=True):
+        below = torch.sigmoid(torch.tensor([[-1.0], [1.0]]) - slope * x)
+        shares = torch.stack([below[0], below[1] - below[0], 1 - below[1]], -1)
+        np.testing.assert_allclose(row, shares[range(3), observed].log(), rtol=1e-10)
+    joint = bound.log_density({"slope": slopes[0]})
+    prior = dist.Normal(0.0, 1.0).log_prob(torch.as_tensor(slopes[0]))
+    np.testing.assert_allclose(joint, found.values[0].sum(-1) + prior.numpy(), rtol=1e-10)
+
+
 @doubles
 def test_sites_of_the_simulator_keep_their_posterior_values():
     """Predictions use the draws of sites that the simulator samples itself, and do not draw these anew."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import SamplingError
 from ..graph.nodes.shapes import show
+from ..graph.plates.distributions import without_validation
 from .many import DRAWS, chunks
 from .reparametrise import NonCentered
 from .separable import check_separable
@@ -37,7 +38,8 @@ def check_enumerable(bound: BoundModel) -> None:
     if infinite:
         raise SamplingError(
             f"NUTS and variational fits follow gradients and cannot sample the discrete {', '.join(infinite)}, whose values "
-            "are too many to be summed over. Sum them out in the likelihood, or fix them with to_static(value)."
+            "are too many to be summed over. Give a prior with a bound, such as dist.Categorical(logits=...) of the numbers "
+            "from 0 on; sum them out in the likelihood; or fix them with to_static(value)."
         )
     several = [site for site in bound.discrete if site.fit.own_batch]
     if several:
@@ -98,7 +100,8 @@ def _trace_with_discrete(model: Callable[[], Any], values: dict[str, Tensor], dr
         with pyro.plate(DRAWS, draws, dim=-nesting - 1):
             model()
 
-    with torch.no_grad():
+    # Data may be impossible for some of the values, as a count is for a smaller number of individuals.
+    with torch.no_grad(), pyro.validation_enabled(False), without_validation():
         drawn = infer_discrete(poutine.condition(many, data=values), first_available_dim=-nesting - 2, temperature=1)
         return poutine.trace(drawn).get_trace()
 

@@ -145,8 +145,9 @@ def make_flat(model: Model) -> Flat:
         slots[name] = Slot(slice(start, start + unconstrained.numel()), tuple(unconstrained.shape))
         start += unconstrained.numel()
     discrete = len(sampled) < len(latent)
-    evaluator = TraceEinsumEvaluator(trace, discrete, plates)
+    # Data may be impossible for some values of a discrete site: a count for a smaller number of individuals.
     with torch.no_grad(), pyro.validation_enabled(False), without_validation():
+        evaluator = TraceEinsumEvaluator(trace, discrete, plates)
         dtype = torch.promote_types(evaluator.log_prob(trace).dtype, _widest(trace))
     return Flat(
         enumerated if discrete else model, slots, start, evaluator, _fixed_transforms(slots, trace, another), dtype

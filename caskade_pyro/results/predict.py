@@ -7,6 +7,7 @@ from typing import Any
 
 import arviz as az
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from ..bridge.bound import BoundModel, check_bound
@@ -24,10 +25,11 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 def posterior_draws(plan: Plan, posterior: az.InferenceData, new: Sequence[str] = ()) -> tuple[Arrays, tuple[int, int]]:
     """The draws of every site of a plan with chains put one after the other, and how many chains and draws there are.
 
-    Sites in the plates ``new`` are left out.
+    Sites in the plates ``new`` are left out. Members that have names are found by them: the plan may have them in another
+    order, or only some of them.
 
     Raises:
-        SamplingError: A site is missing, or has another shape than the model gives it.
+        SamplingError: A site or a member is missing, or has another shape than the model gives it.
         PlateError: ``new`` names no plate.
     """
     unknown = [name for name in new if name not in plan.sizes]
@@ -42,7 +44,7 @@ def posterior_draws(plan: Plan, posterior: az.InferenceData, new: Sequence[str] 
             raise SamplingError(
                 f"The posterior has no draws of {site.name}; it has {', '.join(map(str, group.data_vars))}."
             )
-        values = group[site.name].values
+        values = _by_name(plan, site.plate_names, group[site.name]).values
         if values.shape[2:] != site.draw_shape:
             raise SamplingError(
                 f"The draws of {site.name} have shape {values.shape[2:]}, but the model's have {site.draw_shape}. To predict "
@@ -50,6 +52,31 @@ def posterior_draws(plan: Plan, posterior: az.InferenceData, new: Sequence[str] 
             )
         found[site.name] = values.reshape((-1, *site.draw_shape))
     return found, (group.sizes["chain"], group.sizes["draw"])
+
+
+def _by_name(plan: Plan, plates: Sequence[str], draws: xr.DataArray) -> xr.DataArray:
+    """The draws of the members of a plan, where both they and the draws give names to members.
+
+    Raises:
+        SamplingError: There are no draws of some members.
+    """
+    names = {plate.name: plate.members for plate in plan.layout.plates if plate.name in plates and plate.members}
+    for plate, members in names.items():
+        if plate not in draws.indexes:
+            continue
+        known = draws.indexes[plate]
+        if not known.is_unique or known.equals(pd.RangeIndex(len(known))):
+            continue  # mere numbers, as of a fit of members that had no names yet
+        places = known.get_indexer(pd.Index(members))
+        lacking = [str(member) for member, place in zip(members, places, strict=True) if place < 0]
+        if lacking:
+            raise SamplingError(
+                f"The posterior has no draws of {draws.name} for {', '.join(lacking)} of plate {plate}; it has "
+                f"{', '.join(map(str, known))}. To predict for other members than those of the fit, name their plate: "
+                f"new=({plate!r},)."
+            )
+        draws = draws.isel({plate: places})
+    return draws
 
 
 def _draws_of(posterior: object) -> xr.Dataset:
