@@ -68,7 +68,23 @@ def special(z):
     return p.lgamma().sum() + torch.sigmoid(z).logit().sum() + torch.erf(z).sum() + torch.logsumexp(z, 0)
 
 
-FUNCTIONS = (rearranged, pieces, looked_up, broadcast, long_sums, choices, special)
+def periodic(z):
+    """What is left of phases, cycles that are counted, and other logarithms and powers than the natural ones."""
+    t = torch.linspace(-30.0, 30.0, 12)
+    period = 2.0 + z.square()
+    phase = torch.remainder(t - 5 * z, period) + torch.fmod(t + z, 1.7) + (t * z) % -1.3 + torch.frac(t + z)
+    rounded = z * torch.round(3 * z) + z * torch.trunc(3 * z) + z * torch.div(t, period, rounding_mode="floor")
+    scales = torch.log10(period) + torch.log2(period) + torch.exp2(z) + torch.hypot(z, period)
+    inverse = torch.asinh(z) + torch.acosh(period) + torch.atanh(0.5 * torch.tanh(z)) + torch.relu(z)
+    return (phase * rounded).sum() + (scales * inverse).sum()
+
+
+def shares(z):
+    """Weights that add up to one."""
+    return (torch.softmax(z, 0) * WEIGHTS[:12]).sum() + torch.log_softmax(z.reshape(3, 4), 1)[:, 1].sum()
+
+
+FUNCTIONS = (rearranged, pieces, looked_up, broadcast, long_sums, choices, special, periodic, shares)
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

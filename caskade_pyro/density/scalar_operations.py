@@ -35,6 +35,10 @@ template <typename T> static T digamma(T given) {
     const double series = 1. / 12 - y * (1. / 120 - y * (1. / 252 - y * (1. / 240 - y * (1. / 132 - y * 691. / 32760))));
     return T(found + std::log(x) - 1 / (2 * x) - y * series);
 }
+template <typename T> static inline T remainder_of(T a, T b) {  // with the sign of b
+    const T found = std::fmod(a, b);
+    return found != 0 && (found < 0) != (b < 0) ? found + b : found;
+}
 template <typename T> static inline T softplus_slope(T g, T x, T beta, T bound) {
     const T e = std::exp(x * beta);
     return x * beta > bound ? g : g * e / (e + 1);
@@ -49,6 +53,9 @@ PLAIN = {
     "cosh": "std::cosh({0})", "erf": "std::erf({0})", "erfc": "std::erfc({0})", "lgamma": "std::lgamma({0})",
     "abs": "std::fabs({0})", "sign": "sign_of({0})", "sgn": "sign_of({0})", "reciprocal": "(1 / {0})",
     "sigmoid": "(1 / (1 + std::exp(-{0})))", "floor": "std::floor({0})", "ceil": "std::ceil({0})",
+    "log2": "std::log2({0})", "log10": "std::log10({0})", "exp2": "std::exp2({0})", "asinh": "std::asinh({0})",
+    "acosh": "std::acosh({0})", "atanh": "std::atanh({0})", "trunc": "std::trunc({0})", "round": "std::nearbyint({0})",
+    "fmod": "std::fmod({0}, {1})", "remainder": "remainder_of({0}, {1})", "hypot": "std::hypot({0}, {1})",
     "mul": "{0} * {1}", "div": "{0} / {1}", "atan2": "std::atan2({0}, {1})",
     "maximum": "larger({0}, {1})", "minimum": "smaller({0}, {1})",
     "lt": "{0} < {1}", "le": "{0} <= {1}", "gt": "{0} > {1}", "ge": "{0} >= {1}", "eq": "{0} == {1}", "ne": "{0} != {1}",
@@ -116,6 +123,10 @@ def _power(writer: Arithmetic, _: fx.Node, kind: str, a: Any, b: Any) -> Array:
         one = 1 if b == 0 else 0
         return writer.each(known[b], (a, one), kind, kind)
     return writer.each("std::pow({0}, {1})", (a, b), kind, kind)
+
+
+def _whole_quotient(writer: Arithmetic, _: fx.Node, kind: str, a: Any, b: Any, rounding_mode: str) -> Array:
+    return writer.each(f"std::{rounding_mode}({{0}} / {{1}})", (a, b), kind, kind)
 
 
 def _clamp(writer: Arithmetic, _: fx.Node, kind: str, a: Any, low: Any = None, high: Any = None) -> Array:
@@ -230,8 +241,10 @@ WRITTEN: dict[str, Callable[..., Any]] = {
         a, (slice(None),) * (dim % a.ndim) + (index,), b if b.ndim else b[()]
     ),
     "diagonal_scatter": _diagonal_scatter,
+    "div": _whole_quotient,
     "clamp": _clamp,
     "clamp_min": _clamp,
+    "relu": lambda writer, node, kind, a: _clamp(writer, node, kind, a, 0),
     "_to_copy": _copy,
     "select_backward": _select_backward,
     "slice_backward": _slice_backward,
