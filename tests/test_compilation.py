@@ -100,16 +100,25 @@ def normalised(z):
     return shares.sum() + z.std() * a.var(1).sum() + z.max() - z.min() + (z.roll(3) * z).sum() + a.norm()
 
 
-def rounded(z):
-    """Remainders and whole parts, logarithms to other bases, and tails of the normal distribution."""
-    wrapped = torch.remainder(z, 0.7) + torch.remainder(-z, -0.3) + torch.fmod(z, 0.4) + z.frac() + (z - z.round())
-    large = (z.abs() + 1.5).acosh() + torch.hypot(z, z + 1) + torch.exp2(z) + torch.log2(z.abs() + 1)
-    tails = torch.special.log_ndtr(30 * z) + (0.5 * z.tanh()).atanh() + torch.log10(z.exp()) + z.asinh()
-    return (wrapped * WEIGHTS[:12]).sum() + (large * tails).sum() + torch.copysign(z, -z).sum()
+def tails(z):
+    """Tails of the normal distribution, and signs."""
+    return (torch.special.log_ndtr(30 * z) * WEIGHTS[:12]).sum() + torch.copysign(z, -z).sum()
+
+
+def periodic(z):
+    """What is left of phases, cycles that are counted, and other logarithms and powers than the natural ones."""
+    t = torch.linspace(-30.0, 30.0, 12)
+    period = 2.0 + z.square()
+    phase = torch.remainder(t - 5 * z, period) + torch.fmod(t + z, 1.7) + (t * z) % -1.3 + torch.frac(t + z)
+    rounded = z * torch.round(3 * z) + z * torch.trunc(3 * z) + z * torch.div(t, period, rounding_mode="floor")
+    scales = torch.log10(period) + torch.log2(period) + torch.exp2(z) + torch.hypot(z, period)
+    inverse = torch.asinh(z) + torch.acosh(period) + torch.atanh(0.5 * torch.tanh(z)) + torch.relu(z)
+    return (phase * rounded).sum() + (scales * inverse).sum()
 
 
 FUNCTIONS = (
-    rearranged, pieces, looked_up, broadcast, long_sums, choices, special, gathered, written_into, normalised, rounded,
+    rearranged, pieces, looked_up, broadcast, long_sums, choices, special, gathered, written_into, normalised, tails,
+    periodic,
 )  # fmt: skip
 
 

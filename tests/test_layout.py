@@ -355,6 +355,12 @@ def mixture(mean):
     )
 
 
+def shared_weights(mean):
+    """A mixture whose weights are the same for all of its four observations."""
+    weights = torch.stack([torch.sigmoid(mean.sum()), torch.sigmoid(-mean.sum())])
+    return dist.MixtureSameFamily(dist.Categorical(weights), dist.Normal(torch.stack([mean, mean + 1], -1), 1.0))
+
+
 KINDS = {
     "normal": lambda mean: dist.Normal(mean, 1.0),
     "independent": lambda mean: dist.Normal(mean, 1.0).to_event(1),
@@ -366,6 +372,7 @@ KINDS = {
     "covariance": lambda mean: dist.MultivariateNormal(mean, covariance_matrix=2 * torch.eye(4)),
     "low rank": lambda mean: dist.LowRankMultivariateNormal(mean, torch.ones(4, 1), torch.ones(4)),
     "mixture": mixture,
+    "mixture with shared weights": shared_weights,
 }
 
 
@@ -378,7 +385,7 @@ def test_members_that_return_distributions(kind):
     each = [KINDS[kind](f * X) for f in flux]
     assert result.batch_shape == (3, *each[0].batch_shape)
     assert result.event_shape == each[0].event_shape
-    data = torch.stack([one.sample() for one in each])
+    data = result.sample()
     torch.testing.assert_close(
         result.log_prob(data), torch.stack([o.log_prob(d) for o, d in zip(each, data, strict=True)])
     )

@@ -40,6 +40,7 @@ extern "C" __attribute__((simd("notinbranch"))) double pow(double, double) noexc
 extern "C" __attribute__((simd("notinbranch"))) float powf(float, float) noexcept;
 #if __GLIBC_PREREQ(2, 35)
 FOR_VECTORS(expm1) FOR_VECTORS(log1p) FOR_VECTORS(tanh) FOR_VECTORS(erf) FOR_VECTORS(erfc) FOR_VECTORS(atan)
+FOR_VECTORS(log2) FOR_VECTORS(log10) FOR_VECTORS(exp2) FOR_VECTORS(asinh) FOR_VECTORS(acosh) FOR_VECTORS(atanh)
 FOR_VECTORS(tan) FOR_VECTORS(asin) FOR_VECTORS(acos) FOR_VECTORS(sinh) FOR_VECTORS(cosh)
 #endif
 #endif

@@ -133,6 +133,10 @@ def _power(writer: Arithmetic, _: fx.Node, kind: str, a: Any, b: Any) -> Array:
     return writer.each("std::pow({0}, {1})", (a, b), kind, kind)
 
 
+def _whole_quotient(writer: Arithmetic, _: fx.Node, kind: str, a: Any, b: Any, rounding_mode: str) -> Array:
+    return writer.each(f"std::{rounding_mode}({{0}} / {{1}})", (a, b), kind, kind)
+
+
 def _clamp(writer: Arithmetic, _: fx.Node, kind: str, a: Any, low: Any = None, high: Any = None) -> Array:
     found = a if low is None else writer.each("{0} < {1} ? {1} : {0}", (a, low), kind, kind)
     return found if high is None else writer.each("{0} > {1} ? {1} : {0}", (found, high), kind, kind)
@@ -245,8 +249,10 @@ WRITTEN: dict[str, Callable[..., Any]] = {
         a, (slice(None),) * (dim % a.ndim) + (index,), b if b.ndim else b[()]
     ),
     "diagonal_scatter": _diagonal_scatter,
+    "div": _whole_quotient,
     "clamp": _clamp,
     "clamp_min": _clamp,
+    "relu": lambda writer, node, kind, a: _clamp(writer, node, kind, a, 0),
     "_to_copy": _copy,
     "select_backward": _select_backward,
     "slice_backward": _slice_backward,

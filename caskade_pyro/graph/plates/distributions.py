@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, constraints
+from torch.distributions import Distribution, Independent, MixtureSameFamily, constraints
 
 from ...errors import NotBatchableError
 from ..nodes.shapes import show
@@ -77,6 +77,21 @@ def _(distribution: Independent) -> Parts:  # type: ignore[type-arg] # torch has
     base = parts(distribution.base_dist)
     kind, dims = type(distribution), distribution.reinterpreted_batch_ndims
     return Parts(base.tensors, lambda values: kind(base.rebuild(values), dims))
+
+
+@parts.register
+def _(distribution: MixtureSameFamily) -> Parts:
+    # Weights that all observations share have no dims for them, and could not be told from weights of their own.
+    weights, components = distribution.mixture_distribution, distribution.component_distribution
+    if weights.batch_shape != distribution.batch_shape:
+        weights = weights.expand(distribution.batch_shape)
+    first, second = parts(weights), parts(components)
+    kind: Callable[..., Distribution] = type(distribution)
+    count = len(first.tensors)
+    return Parts(
+        (*first.tensors, *second.tensors),
+        lambda values: kind(first.rebuild(values[:count]), second.rebuild(values[count:])),
+    )
 
 
 def map_batch(distribution: Distribution, change: Callable[[Tensor], Tensor]) -> Distribution:
