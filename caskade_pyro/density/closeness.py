@@ -8,9 +8,15 @@ from torch import Tensor
 __all__ = ["close", "first_line"]
 
 
-def close(a: Tensor, b: Tensor) -> bool:
-    """Equal up to rounding, where sums of many large terms may cancel."""
-    relative = 1e-3 if a.dtype == torch.float32 else 1e-8
+def close(a: Tensor, b: Tensor, single: bool = False) -> bool:
+    """Equal up to rounding, where sums of many large terms may cancel.
+
+    Args:
+        a: Some numbers.
+        b: What they should be.
+        single: Whether they come of arithmetic in single precision, whatever precision they have themselves.
+    """
+    relative = 1e-3 if single or a.dtype == torch.float32 else 1e-8
     largest = float(b[torch.isfinite(b)].abs().max()) if bool(torch.isfinite(b).any()) else 0.0
     return torch.allclose(a, b, rtol=relative, atol=max(1e-1 * relative * largest, 1e-6), equal_nan=True)
 

@@ -8,7 +8,7 @@ transforms at the first point, which gives another posterior for such priors.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyro
@@ -74,6 +74,7 @@ class Flat:
         dim: The length of the vector.
         evaluator: Sums the log density of a trace, discrete sites summed out.
         fixed: By sampled site, the transform from unconstrained values to its support, where that depends on no param.
+        dtype: The precision of the vector: that of the density, which is double where a param, a constant or the data are.
     """
 
     model: Model
@@ -81,9 +82,14 @@ class Flat:
     dim: int
     evaluator: Any
     fixed: Mapping[str, Any]
+    dtype: torch.dtype
 
     def log_density(self, z: Tensor) -> Tensor:
-        """The log density of the model at a vector, with the Jacobian of the transforms."""
+        """The log density of the model at a vector, with the Jacobian of the transforms, in the precision of the vector."""
+        return self.joint(z).to(z.dtype)
+
+    def joint(self, z: Tensor) -> Tensor:
+        """The same in the precision in which the model computes it."""
         with pyro.validation_enabled(False), without_validation():
             values = FromFlat(self.slots, self.fixed, z)
             trace = poutine.trace(values(self.model)).get_trace()
@@ -106,7 +112,7 @@ class Flat:
         """The vectors ``(n, dim)`` at which the sampled sites have these values, ``n`` of each."""
         if len(self.fixed) == len(self.slots):
             parts = [self.fixed[name].inv(values[name]) for name in self.slots]
-            return torch.cat([part.reshape(part.shape[0], -1) for part in parts], dim=1)
+            return torch.cat([part.reshape(part.shape[0], -1) for part in parts], dim=1).to(self.dtype)
         count = len(next(iter(values.values())))
         return torch.stack([self.at_values({name: value[i] for name, value in values.items()}) for i in range(count)])
 
@@ -119,7 +125,8 @@ class Flat:
     def vector(self, trace: Any) -> Tensor:
         """The vector that gives the sampled sites the values of a trace."""
         nodes = [trace.nodes[name] for name in self.slots]
-        return torch.cat([biject_to(node["fn"].support).inv(node["value"].detach()).reshape(-1) for node in nodes])
+        parts = [biject_to(node["fn"].support).inv(node["value"].detach()).reshape(-1) for node in nodes]
+        return torch.cat(parts).to(self.dtype)
 
 
 def make_flat(model: Model) -> Flat:
@@ -139,13 +146,22 @@ def make_flat(model: Model) -> Flat:
         slots[name] = Slot(slice(start, start + unconstrained.numel()), tuple(unconstrained.shape))
         start += unconstrained.numel()
     discrete = len(sampled) < len(latent)
-    return Flat(
+    flat = Flat(
         enumerated if discrete else model,
         slots,
         start,
         TraceEinsumEvaluator(trace, discrete, plates),
         _fixed_transforms(slots, trace, another),
+        torch.get_default_dtype(),
     )
+    return replace(flat, dtype=_precision(flat, trace)) if slots else flat
+
+
+def _precision(flat: Flat, trace: Any) -> torch.dtype:
+    """That of the density: a constant or data in double precision make it double, and the vector follows."""
+    own: Any = torch.cat([trace.nodes[name]["value"].reshape(-1)[:1] for name in flat.slots])
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), poutine.block():
+        return flat.joint(flat.vector(trace).to(own.dtype)).dtype
 
 
 def _to_support(name: str, prior: Any) -> Any:

@@ -89,7 +89,7 @@ class LogDensity:
             # make_fx raises these where the model branches on a value, or holds what has no tensor operations.
             self._eager_because = f"it cannot be traced: {first_line(error)}"
         else:
-            self._eager_because = self._disagreement(program.run)
+            self._eager_because = self._disagreement(program, program.run)
             self._program = None if self._eager_because else program
 
     @property
@@ -266,7 +266,7 @@ class LogDensity:
             except CompilationError as error:
                 self._eager_because = f"it cannot be compiled: {error}"
                 return self
-            self._eager_because = self._disagreement(compiled.run)
+            self._eager_because = self._disagreement(self._program, compiled.run)
             self._compiled = None if self._eager_because else compiled
         return self
 
@@ -300,10 +300,11 @@ class LogDensity:
             (gradient,) = torch.autograd.grad(value, leaf)
         return value.detach(), gradient
 
-    def _disagreement(self, form: Any) -> str | None:
-        """Why a form cannot be used: it differs from the model at the starting point or beside it."""
+    def _disagreement(self, program: Program, form: Any) -> str | None:
+        """Why a form of a program cannot be used: it differs from the model at the starting point or beside it."""
+        single = program.is_single
         for z in self._beside():
-            if not all(close(a, b) for a, b in zip(form(z), self._eager(z), strict=True)):
+            if not all(close(a, b, single) for a, b in zip(form(z), self._eager(z), strict=True)):
                 return (
                     "its traced form differs from the model's own density: does the simulator keep state, or draw "
                     "random numbers?"

@@ -168,10 +168,10 @@ class StepWriter(Writer):
     def _input(self, number: int, tensor: Tensor) -> Array:
         if number in self.baked:
             return super()._input(number, tensor)
-        if tensor.dtype not in CAST and tensor.dtype != self.program.point.dtype:
-            raise NotSmallError("it mixes single and double precision")
-        kind = CAST.get(tensor.dtype, self.scalar)
-        return self.whole(self.buffer(kind, tensor.numel(), f"in{number}")).reshape(tuple(tensor.shape))
+        narrow = self._is_narrow(tensor)
+        kind = "float" if narrow else CAST.get(tensor.dtype, self.scalar)
+        places = self.whole(self.buffer(kind, tensor.numel(), f"in{number}")).reshape(tuple(tensor.shape))
+        return self.each(f"({self.scalar}){{0}}", (places,), kind, self.scalar) if narrow else places
 
     def _owner(self, places: Array) -> int | None:
         """The one buffer that places lie in."""

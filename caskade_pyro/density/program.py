@@ -45,6 +45,12 @@ class Program:
         return hashlib.sha256(f"{self.graph.code}{inputs}".encode()).hexdigest()
 
     @property
+    def is_single(self) -> bool:
+        """Whether some of it is computed in single precision: torch brings a number to the precision of an array."""
+        found = (node.meta.get("val") for node in self.graph.graph.nodes)
+        return any(isinstance(one, Tensor) and one.dtype == torch.float32 for one in found)
+
+    @property
     def inputs(self) -> list[Tensor]:
         """All that the graph takes."""
         return [self.point, *self.constants]

@@ -160,11 +160,22 @@ class Writer:
     def _input(self, number: int, tensor: Tensor) -> Array:
         if number in self.baked:
             return np.array(tensor.numpy(), dtype=object)
-        if tensor.dtype not in CAST and tensor.dtype != self.program.point.dtype:
-            raise NotSmallError("it mixes single and double precision")
+        wider = f"({self.scalar})" if self._is_narrow(tensor) else ""
         found = np.empty(tensor.numel(), dtype=object)
-        found[:] = [f"in{number}[{i}]" for i in range(tensor.numel())]
+        found[:] = [f"{wider}in{number}[{i}]" for i in range(tensor.numel())]
         return found.reshape(tuple(tensor.shape))
+
+    def _is_narrow(self, tensor: Tensor) -> bool:
+        """Whether a tensor is in single precision and the vector in double.
+
+        Raises:
+            NotSmallError: It is the other way round.
+        """
+        if tensor.dtype in CAST or tensor.dtype == self.program.point.dtype:
+            return False
+        if tensor.dtype != torch.float32 or self.scalar != "double":
+            raise NotSmallError("it mixes single and double precision")
+        return True
 
     def _node(self, node: fx.Node) -> Any:
         if node.target is operator.getitem:
@@ -192,7 +203,10 @@ class Writer:
         value = node.meta.get("val")
         if not isinstance(value, Tensor):
             raise NotSmallError(f"{node.target} gives more than one tensor")
-        return self.scalar if value.is_floating_point() else CAST[value.dtype]
+        if not value.is_floating_point():
+            return CAST[value.dtype]
+        self._is_narrow(value)  # what torch would round to single precision stays as it is
+        return self.scalar
 
     def _operands(self, node: fx.Node) -> str:
         """The type in which a comparison is made."""

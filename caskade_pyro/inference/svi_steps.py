@@ -146,8 +146,6 @@ class CompiledElbo:
 
     def __init__(self, guide: FlatGuide, density: LogDensity) -> None:
         self.guide, self.density = guide, density
-        if guide.dtype != density.dtype:
-            raise CompilationError("its params are of another precision than the model's")
         params, noise, _ = guide.sizes
         self.vector = torch.zeros(sum(guide.sizes), dtype=guide.dtype)
         self.params, self.noise, self.weights = self.vector.split(guide.sizes)
@@ -160,7 +158,7 @@ class CompiledElbo:
         """The loss and its gradient at the params and the noise."""
         self.weights.zero_()
         surprise, found = self.run(self.vector)
-        value, gradient = self.density.value_and_grad(found[self.drawn])
+        value, gradient = self.density.value_and_grad(found[self.drawn].to(self.density.dtype))
         self.weights.copy_(gradient)
         _, found = self.run(self.vector)
         return -(surprise + value).item(), -found[: len(self.params)]
