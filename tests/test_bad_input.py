@@ -306,6 +306,66 @@ def test_numpy_and_integer_data_are_taken():
         assert torch.isfinite(poutine.trace(bound).get_trace().log_prob_sum())
 
 
+class Sites(ck.Module):
+    """Sites that are visited twice, the mean of each computed by a pointer of the root."""
+
+    def __init__(self, site):
+        super().__init__()
+        self.hierarchical_link("sites", site, size=3)
+        site.cover = ck.Param("cover", torch.arange(3.0), shape=())
+        self.expected = ck.Param("expected", lambda p: 0.1 * p.cover.value)
+        self.expected.link(site.cover)
+        site.slope.shape = ()
+        site.slope.prior = ck.prior(dist.Normal, self.expected, 1.0)
+
+    @ck.forward
+    def visits(self):
+        return dist.Normal(ck.vmap(self.sites.own)()[:, None], 1.0)
+
+
+def test_a_pointer_of_members_outside_of_their_plate():
+    """A prior whose argument is computed for all members outside of their plate is refused with where to put it."""
+    bound = ck.PyroModel(Sites(Slope()).visits, dims={"obs": ("sites", "visits")}).bind(obs=torch.zeros(3, 2))
+    with pytest.raises(ck.PriorError, match="a value for each member belongs to the module that is linked"):
+        ck.sample(bound)
+
+
+class Branches(ck.Module):
+    def __init__(self):
+        super().__init__()
+        self.hierarchical_link("leaves", Slope(), size=3)
+        self.height = ck.Param("height", torch.arange(3.0), shape=())
+        self.leaves.slope.shape = ()
+
+    @ck.forward
+    def levels(self):
+        return ck.vmap(self.leaves.own)()
+
+
+class Trees(ck.Module):
+    """As many branches as leaves on each, and a pointer of the root that computes a value for each branch."""
+
+    def __init__(self):
+        super().__init__()
+        self.hierarchical_link("branches", Branches(), size=3)
+        self.expected = ck.Param("expected", lambda p: 0.1 * p.height.value)
+        self.expected.link(self.branches.height)
+        self.branches.leaves.slope.prior = ck.prior(dist.Normal, self.expected, 1.0)
+
+    @ck.forward
+    def measured(self):
+        return dist.Normal(ck.vmap(self.branches.levels)(), 1.0)
+
+
+def test_a_pointer_that_could_belong_to_either_of_two_plates():
+    """Values of an outer pointer that could count the members of either plate are refused, and not taken for the inner's."""
+    bound = ck.PyroModel(Trees().measured, dims={"obs": ("branches", "branches.leaves")}).bind(obs=torch.zeros(3, 3))
+    with pytest.raises(
+        ck.PriorError, match=r"shape \(3,\), which leaves open which of the plates branches, branches\.leaves"
+    ):
+        poutine.trace(bound).get_trace()
+
+
 @pytest.mark.parametrize("x", [np.arange(3.0), [0.0, 1.0, 2.0]], ids=["array", "list"])
 def test_inputs_that_are_no_tensors_are_named(x):
     """Where the simulator cannot compute with an input that is an array or a list, the error says which and what to give."""
@@ -339,6 +399,10 @@ class Slope(ck.Module):
     @ck.forward
     def line(self, x, slope):
         return dist.Normal(slope * x, 1.0)
+
+    @ck.forward
+    def own(self, slope):
+        return slope
 
 
 def test_priors_are_checked_though_validation_is_off(unchanged):

@@ -24,6 +24,13 @@ from .plates import SitePlates
 __all__ = ["PriorFit", "default_prior", "draw_one", "fit_prior", "site_distribution"]
 
 
+OF_MEMBERS = (
+    "A pointer that computes a value for each member belongs to the module that is linked, where it is one value, and not to "
+    "the one that links it."
+)
+"""Where a pointer has to stand."""
+
+
 @dataclass(frozen=True)
 class PriorFit:
     """How the draws of a prior fill a param.
@@ -142,6 +149,11 @@ def site_distribution(
         else:
             return arg
         padding = fit.argument_dims.get(arg, 0) - (value.ndim - plate_dims)
+        if padding < 0 and is_param(arg) and arg.pointer and -padding < len(plates.names):
+            raise PriorError(
+                f"Argument {arg.name} of the prior {prior} of param {site} has the shape {show(value.shape[plate_dims:])}, "
+                f"which leaves open which of the plates {', '.join(plates.names)} its values belong to. {OF_MEMBERS}"
+            )
         if not plate_dims or padding <= 0:
             return value
         return value.reshape(tuple(value.shape[:plate_dims]) + (1,) * padding + tuple(value.shape[plate_dims:]))
@@ -158,7 +170,7 @@ def site_distribution(
     if not _broadcasts(inner, plates.batch_shape):
         raise PriorError(
             f"The prior {prior} of param {site} has the batch shape {show(built.batch_shape)}, which does not fit the sizes "
-            f"{show(plates.sizes)} of its plates."
+            f"{show(plates.sizes)} of its plates. {OF_MEMBERS}"
         )
     return expand_own(built, batch, fit.own_batch)
 
