@@ -504,3 +504,23 @@ def test_impossible_data_are_named():
     bound = ck.PyroModel(Votes(lambda a: dist.Binomial(tries, logits=a)).votes).bind(obs=torch.tensor([1.0, 9.0, 2.0]))
     with pytest.raises(ck.SamplingError, match=r"No starting point.*; none have obs \(.* at index \(1,\)\)"):
         ck.LogDensity(bound)
+
+
+class Polls(ck.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = ck.Param("a", prior=dist.Normal(0.0, 1.0))
+
+    @ck.forward
+    def votes(self, asked, a):
+        return dist.Binomial(asked, logits=a)
+
+
+def test_inputs_that_are_no_tensors():
+    """An array as an input of a simulator that needs a tensor is named, with the mend."""
+    asked, votes = np.array([10, 20]), torch.tensor([3.0, 4.0])
+    with pytest.raises(ck.ModelError, match=r"votes fails: .* number 1 \(a ndarray\) of them .*torch\.as_tensor"):
+        ck.PyroModel(Polls().votes).bind(asked, obs=votes)
+    with pytest.raises(ck.ModelError, match=r"asked \(a ndarray\) of them"):
+        ck.PyroModel(Polls().votes).bind(asked=asked, obs=votes)
+    ck.PyroModel(Polls().votes).bind(torch.as_tensor(asked), obs=votes)

@@ -1,9 +1,11 @@
 """The engines of ck.sample: the same posterior, seeds, starting points, and what is said where one cannot be had."""
 
 import importlib.util
+import multiprocessing
 import os
 import signal
 import threading
+from types import SimpleNamespace
 
 import arviz as az
 import numpy as np
@@ -14,7 +16,7 @@ from bridged import PAIRS
 
 import caskade_pyro as ck
 from caskade_pyro.density import native
-from caskade_pyro.inference import effective, engines, lean
+from caskade_pyro.inference import chains, effective, engines, lean
 from caskade_pyro.inference.effective import effective_sizes
 from caskade_pyro.inference.progress import Progress, SamplingProgress
 
@@ -274,3 +276,19 @@ def test_looking_at_the_draws_does_not_change_them(engine, monkeypatch):
     watched = ck.sample(line(), **settings).posterior
     np.testing.assert_array_equal(watched["slope"], alone["slope"])
     assert seen()
+
+
+def test_last_words_of_a_sampler(monkeypatch):
+    """What the thread of a sampler reports after its chain has ended goes nowhere, and is no error."""
+    receiving, sending = multiprocessing.Pipe(duplex=False)
+    said = []
+    monkeypatch.setattr(chains.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(chains, "_run_chain", lambda *rest: said.append(rest[3]) or "drawn")
+    settings = SimpleNamespace(tune=10, draws=10)
+    chains._work(sending, None, settings, 0, threading.Event())
+    (report,) = said
+    report(Progress(0, 20, 0, 0.5, ()))
+    assert receiving.recv() == "drawn"
+    with pytest.raises(EOFError):
+        receiving.recv()
+    receiving.close()

@@ -194,7 +194,7 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
     """Run the simulator on draws from the priors.
 
     Raises:
-        ModelError: The distribution of the data cannot be built there.
+        ModelError: The distribution of the data cannot be built there, or not from inputs that are no tensors.
     """
     params = {param: tracked(value) for param, value in values.items()}
     for placement in layout.placements:
@@ -208,15 +208,13 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
         except FillParamsError:
             check_complete(missing, drawn)  # a param without prior has no value, which is what went wrong first
             raise
-        except ValueError as error:
-            if not str(error).startswith("Expected parameter"):
+        except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, ValueError) and str(error).startswith("Expected parameter"):
+                raise _out_of_range(layout, call, values, error) from error
+            arrays = _arrays(call.simulator)
+            if isinstance(error, CaskadeException) or not arrays:
                 raise
-            raise _out_of_range(layout, call, values, error) from error
-        except (RuntimeError, TypeError) as error:
-            foreign = _no_tensors(call.simulator)
-            if not foreign or isinstance(error, CaskadeException):
-                raise
-            raise _no_tensors_given(call, foreign, error) from error
+            raise _not_tensors(call, arrays, error) from error
     _check_live(layout, collector)
     inner = inner_sites(trace.trace, layout, params, draws.values)
     return _Trial(outcome, params, draws.values, inner, frozenset(drawn), collector)
@@ -258,6 +256,23 @@ def _out_of_range(layout: PlateLayout, call: Call, values: Values, error: ValueE
     return ModelError(
         f"{call.simulator.name} fails for params drawn from their priors ({shown}): {str(error).splitlines()[0]} "
         "Do the priors leave the range that the simulator can take?"
+    )
+
+
+def _arrays(simulator: Simulator) -> list[str]:
+    """The inputs that are arrays or columns, but no tensors."""
+    inputs = {f"number {index + 1}": value for index, value in enumerate(simulator.args)} | simulator.kwargs
+    return [
+        f"{name} (a {type(value).__name__})"
+        for name, value in inputs.items()
+        if hasattr(value, "__array__") and not isinstance(value, Tensor)
+    ]
+
+
+def _not_tensors(call: Call, arrays: Sequence[str], error: Exception) -> ModelError:
+    return ModelError(
+        f"{call.simulator.name} fails: {str(error).splitlines()[0] if str(error) else type(error).__name__} Inputs reach it as "
+        f"they are, and {', '.join(arrays)} of them is no tensor. Give torch.as_tensor(...) in bind()."
     )
 
 

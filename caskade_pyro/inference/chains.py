@@ -180,7 +180,8 @@ def _work(sending: Connection[Any, Any], density: LogDensity, settings: ChainSet
 
     def send(message: Any) -> None:
         with one_at_a_time:
-            sending.send(message)
+            if not sending.closed:  # that thread may have a last word after the end
+                sending.send(message)
 
     def report(progress: Progress) -> None:
         nonlocal last
@@ -193,4 +194,5 @@ def _work(sending: Connection[Any, Any], density: LogDensity, settings: ChainSet
     except Exception:  # noqa: BLE001 - whatever the user's simulator raises is told to the parent, which raises
         send(traceback.format_exc())
     finally:
-        sending.close()
+        with one_at_a_time:
+            sending.close()
