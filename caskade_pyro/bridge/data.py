@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, constraints
 
 from ..errors import ObservationError
+from ..graph.nodes.arrays import for_torch
 from ..graph.nodes.shapes import show
 from .observations import SINGLE, Observation
 
@@ -56,10 +57,10 @@ def _as_tensor(name: str, value: Any) -> Tensor:
     try:
         if isinstance(value, np.ma.MaskedArray):
             masked = torch.as_tensor(np.ma.getmaskarray(value))
-            floating = torch.as_tensor(np.ma.getdata(value))
+            floating = torch.as_tensor(for_torch(np.ma.getdata(value)))
             floating = floating if floating.is_floating_point() else floating.to(torch.get_default_dtype())
             return torch.where(masked, torch.nan, floating)
-        return torch.as_tensor(value)
+        return torch.as_tensor(for_torch(value))
     except (TypeError, ValueError, RuntimeError) as error:
         raise ObservationError(f"The data of {name!r} are no array or tensor: {error}") from None
 

@@ -22,6 +22,7 @@ from .circles import check_circle, circle_bounds, circle_of, on_circle
 from .dependencies import dependencies, mixed_plates, write_out
 from .distributions import to_pyro, with_global_validation
 from .inner import TrackedDraws, inner_sites, tracked
+from .inputs import explained
 from .observations import Observation, name_dims
 from .observed_names import check_data_plates, check_observation_names
 from .plan import InnerSite, Plan, Site
@@ -207,10 +208,15 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
         except FillParamsError:
             check_complete(missing, drawn)  # a param without prior has no value, which is what went wrong first
             raise
-        except ValueError as error:
-            if not str(error).startswith("Expected parameter"):
+        except (TypeError, ValueError, RuntimeError) as error:
+            if isinstance(error, ValueError) and str(error).startswith("Expected parameter"):
+                raise _out_of_range(layout, call, values, error) from error
+            simulator = call.simulator
+            inputs = {f"argument {index}": value for index, value in enumerate(simulator.args)} | simulator.kwargs
+            named = {layout.paths[param]: value for param, value in params.items()}
+            if (instead := explained(error, simulator.name, inputs, named)) is None:
                 raise
-            raise _out_of_range(layout, call, values, error) from error
+            raise instead from error
     _check_live(layout, collector)
     inner = inner_sites(trace.trace, layout, params, draws.values)
     return _Trial(outcome, params, draws.values, inner, frozenset(drawn), collector)

@@ -13,6 +13,7 @@ from torch import Tensor
 from ...errors import ActiveStateError, GraphError, ParamConfigurationError, ParamTypeError
 from ..calls.ambient import override_of
 from ..calls.evaluation import active_evaluation, outside_of_calls
+from .arrays import for_torch
 from .bounded import Bounded
 from .node import Node
 from .paths import node_path
@@ -271,7 +272,7 @@ class Param(Bounded, Pointing):
 
     def _as_tensor(self, value: Any, role: Role) -> Tensor:
         try:
-            tensor = torch.as_tensor(value, dtype=self._dtype, device=self._device)
+            tensor = torch.as_tensor(for_torch(value), dtype=self._dtype, device=self._device)
         except (TypeError, ValueError, RuntimeError) as error:
             raise ParamTypeError(
                 f"Param {node_path(self)}: {value!r} is no number, array or tensor ({error})."
