@@ -109,6 +109,53 @@ def test_errors_of_torch_in_a_simulator_are_explained(method, x, likelihood, mes
         ck.PyroModel(method, likelihood=likelihood).bind(x, obs=torch.zeros(4))
 
 
+class Writes(ck.Module):
+    """Simulators that write into what they are given."""
+
+    def __init__(self):
+        super().__init__()
+        self.slope = ck.Param("slope", shape=(), prior=dist.Normal(0.0, 1.0))
+        self.counts = ck.Param("counts", torch.tensor([1, 2, 3]))
+
+    @ck.forward
+    def input(self, x, slope):
+        x *= slope
+        return dist.Normal(x, 1.0)
+
+    @ck.forward
+    def param(self, x, slope):
+        slope *= 2
+        return dist.Normal(slope * x, 1.0)
+
+    @ck.forward
+    def constant(self, x, slope, counts):
+        counts += 1
+        return dist.Normal(slope * x * counts, 1.0)
+
+    @ck.forward
+    def own(self, x, slope):
+        x = x.clone()
+        x *= 2
+        return dist.Normal(slope * x, 1.0)
+
+
+@pytest.mark.parametrize(("method", "what"), [("input", "argument 0"), ("param", "a param"), ("constant", "counts")])
+def test_a_simulator_that_writes_into_what_it_is_given_is_refused(method, what):
+    """Its next run would see other inputs, and the posterior would be wrong; nothing of the user's is changed."""
+    writes, x = Writes(), torch.ones(3)
+    with pytest.raises(ck.ModelError, match=rf"Writes\.{method}.*writes into {what}"):
+        ck.PyroModel(getattr(writes, method)).bind(x, obs=torch.zeros(3))
+    assert x.tolist() == [1.0, 1.0, 1.0]
+    assert writes.counts.value.tolist() == [1, 2, 3]
+
+
+def test_a_simulator_may_write_into_its_own_tensors():
+    """A copy of an input is the simulator's."""
+    bound = ck.PyroModel(Writes().own).bind(torch.ones(3), obs=torch.zeros(3))
+    posterior = ck.sample(bound, draws=1500, tune=300, chains=2, seed=1, progress=False)
+    assert abs(float(posterior.posterior["slope"].std()) - 13**-0.5) < 0.02
+
+
 def test_other_errors_of_a_simulator_are_its_own():
     """An error that torch says well comes through as it is."""
     with pytest.raises(RuntimeError, match="size"):

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import ModelError
 from ..graph.nodes.arrays import NUMBERS, for_torch
 
-__all__ = ["as_input", "explained"]
+__all__ = ["as_input", "check_unchanged", "explained", "versions"]
 
 NUMPY = ("numpy", "data pointer", "__torch_function__")
 """What torch says of tensors that are given to numpy or scipy while derivatives are followed, or in a vmap."""
@@ -29,6 +29,31 @@ def as_input(value: Any) -> Any:
     if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray) or value.dtype.kind not in NUMBERS:
         return value
     return torch.as_tensor(for_torch(value))
+
+
+def versions(values: Mapping[str, Any]) -> dict[str, int]:
+    """How often each tensor has been written into, by name."""
+    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    return {name: value._version for name, value in tensors.items() if not value.is_inference()}
+
+
+def check_unchanged(before: Mapping[str, int], values: Mapping[str, Any], method: str) -> None:
+    """Refuse a simulator that writes into what it is given, and would find that in its next run.
+
+    Args:
+        before: The versions of the tensors before it ran.
+        values: The tensors, by name.
+        method: Its name.
+
+    Raises:
+        ModelError: It does.
+    """
+    changed = [name for name, version in versions(values).items() if version != before[name]]
+    if changed:
+        raise ModelError(
+            f"{method} writes into {', '.join(changed)}, so that its next run would start from other values. Compute new "
+            "tensors: x = x * 2 in place of x *= 2, and x.clone() before x[i] = ..."
+        )
 
 
 def explained(
@@ -56,6 +81,11 @@ def explained(
         why = (
             f"It mixes dtypes where torch takes one ({found}). Convert what you give, as in "
             "x.to(torch.get_default_dtype()), or call torch.set_default_dtype(torch.float64) before the graph is built."
+        )
+    elif "in-place" in said or "inplace" in said:
+        why = (
+            "It writes into a param, or into a tensor that a derivative needs. Compute new tensors: x = x * 2 in place of "
+            "x *= 2, and torch.stack of a list in place of x[i] = ..."
         )
     elif ".item()" in said:
         why = (

@@ -22,7 +22,7 @@ from .circles import check_circle, circle_bounds, circle_of, on_circle
 from .dependencies import dependencies, mixed_plates, write_out
 from .distributions import to_pyro, with_global_validation
 from .inner import TrackedDraws, inner_sites, tracked
-from .inputs import explained
+from .inputs import check_unchanged, explained, versions
 from .observations import Observation, name_dims
 from .observed_names import check_data_plates, check_observation_names
 from .plan import InnerSite, Plan, Site
@@ -194,7 +194,7 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
     """Run the simulator on draws from the priors.
 
     Raises:
-        ModelError: The distribution of the data cannot be built there.
+        ModelError: The distribution of the data cannot be built there, or the simulator writes into what it was given.
     """
     params = {param: tracked(value) for param, value in values.items()}
     for placement in layout.placements:
@@ -202,21 +202,23 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
         if value is not None:
             params[placement.param] = tracked(value)
     collector = Collector(layout)
+    simulator = call.simulator.with_copies()
+    inputs = {f"argument {index}": value for index, value in enumerate(simulator.args)} | simulator.kwargs
+    named = {layout.paths[param]: value for param, value in params.items()}
+    before = versions(inputs | named)
     with recording_draws() as drawn, TrackedDraws() as draws, poutine.trace() as trace:
         try:
-            outcome = simulate(layout, call.simulator, params, collect=collector)
+            outcome = simulate(layout, simulator, params, collect=collector)
         except FillParamsError:
             check_complete(missing, drawn)  # a param without prior has no value, which is what went wrong first
             raise
         except (TypeError, ValueError, RuntimeError) as error:
             if isinstance(error, ValueError) and str(error).startswith("Expected parameter"):
                 raise _out_of_range(layout, call, values, error) from error
-            simulator = call.simulator
-            inputs = {f"argument {index}": value for index, value in enumerate(simulator.args)} | simulator.kwargs
-            named = {layout.paths[param]: value for param, value in params.items()}
             if (instead := explained(error, simulator.name, inputs, named)) is None:
                 raise
             raise instead from error
+    check_unchanged(before, inputs | named, simulator.name)
     _check_live(layout, collector)
     inner = inner_sites(trace.trace, layout, params, draws.values)
     return _Trial(outcome, params, draws.values, inner, frozenset(drawn), collector)
