@@ -156,6 +156,27 @@ def test_a_simulator_may_write_into_its_own_tensors():
     assert abs(float(posterior.posterior["slope"].std()) - 13**-0.5) < 0.02
 
 
+class Decay(ck.Module):
+    """A series that is written into one tensor, step by step."""
+
+    def __init__(self):
+        super().__init__()
+        self.rate = ck.Param("rate", shape=(), prior=dist.HalfNormal(1.0))
+
+    @ck.forward
+    def series(self, rate):
+        level = torch.ones(5)
+        for i in range(1, 5):
+            level[i] = level[i - 1] * torch.exp(-rate)
+        return dist.Normal(level.mul_(2.0), 1.0)
+
+
+def test_a_tensor_that_a_derivative_needs_is_written_into():
+    """The error says what to write in its place."""
+    with pytest.raises(ck.ModelError, match=r"writes into tensors.*torch\.stack of a list"):
+        ck.PyroModel(Decay().series).bind(obs=torch.zeros(5))
+
+
 def test_other_errors_of_a_simulator_are_its_own():
     """An error that torch says well comes through as it is."""
     with pytest.raises(RuntimeError, match="size"):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from ..errors import ModelError
+from ..errors import ModelError, NotBatchableError
 from ..graph.plates.distributions import arguments, parts
 from ..graph.plates.layout import PlateLayout
 from .simulate import Values
@@ -20,9 +20,10 @@ __all__ = ["dependencies", "mixed_plates", "write_out"]
 def dependencies(distribution: Distribution, tracked: Values) -> tuple[Any, ...]:
     """The params with a path of derivatives to a distribution; all of them, where it cannot be taken apart."""
     try:
-        return _reached(parts(distribution).tensors, tracked)
-    except ModelError:
+        tensors = parts(distribution).tensors
+    except NotBatchableError:
         return tuple(tracked)
+    return _reached(tensors, tracked)
 
 
 def _reached(tensors: Sequence[Tensor], tracked: Values) -> tuple[Any, ...]:
@@ -32,7 +33,15 @@ def _reached(tensors: Sequence[Tensor], tracked: Values) -> tuple[Any, ...]:
     if not outputs or not params:
         return ()
     inputs = [tracked[param] for param in params]
-    gradients = torch.autograd.grad(outputs, inputs, allow_unused=True, retain_graph=True)
+    try:
+        gradients = torch.autograd.grad(outputs, inputs, allow_unused=True, retain_graph=True)
+    except RuntimeError as error:
+        if "inplace" not in str(error):
+            raise
+        raise ModelError(
+            "The simulator has no derivative, since it writes into tensors that it has computed with. Compute new ones: "
+            "torch.stack of a list in place of x[i] = ..., and x = x * 2 in place of x *= 2."
+        ) from error
     return tuple(param for param, gradient in zip(params, gradients, strict=True) if gradient is not None)
 
 
