@@ -57,7 +57,7 @@ def _as_tensor(name: str, value: Any) -> Tensor:
     try:
         if isinstance(value, np.ma.MaskedArray):
             masked = torch.as_tensor(np.ma.getmaskarray(value))
-            floating = torch.as_tensor(np.ma.getdata(value))
+            floating = torch.as_tensor(as_array(np.ma.getdata(value)))
             floating = floating if floating.is_floating_point() else floating.to(torch.get_default_dtype())
             return torch.where(masked, torch.nan, floating)
         # A copy: what the user writes into the array later is no data of this model.

@@ -15,6 +15,7 @@ from ..graph.plates.layout import PlateLayout, plate_layout
 from ..graph.plates.subsample import Picks
 from .bound import BoundModel
 from .data import Data, as_data, prepare
+from .inputs import as_input
 from .plan import Plan, subsampled
 from .preflight import Call, make_plan
 from .run import Run
@@ -99,7 +100,7 @@ class PyroModel:
         """The model with its inputs and data: a Pyro model of no arguments.
 
         Args:
-            args: The inputs of the forward method.
+            args: The inputs of the forward method; arrays of numpy and pandas become tensors.
             obs: A tensor, or a dict of them by the name of the observation. NaN, or what a masked array of numpy hides,
                 is missing: it has no part in the density, and is predicted like the rest.
             subsample_size: In place of the model's own, by plate.
@@ -112,6 +113,7 @@ class PyroModel:
             PlateError: The graph's plates contradict each other, or one cannot be subsampled.
         """
         sizes = self.subsample_size if subsample_size is None else dict(subsample_size)
+        args, kwargs = _as_inputs(args, kwargs)
         return BoundModel(self, args, kwargs, as_data(obs), sizes)
 
     def __call__(self, *args: Any, obs: Any = None, subsample_size: SubsampleSize | None = None, **kwargs: Any) -> Any:
@@ -127,6 +129,7 @@ class PyroModel:
             What the forward method returns.
         """
         sizes = self.subsample_size if subsample_size is None else subsample_size
+        args, kwargs = _as_inputs(args, kwargs)
         return self.run(args, kwargs, as_data(obs), sizes, predict=False)
 
     def run(
@@ -218,6 +221,10 @@ class PyroModel:
 
     def __repr__(self) -> str:
         return f"PyroModel({self.method.__qualname__} of {self.module!r})"
+
+
+def _as_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return tuple(as_input(one) for one in args), {name: as_input(one) for name, one in kwargs.items()}
 
 
 def _names(observation: str, given: Sequence[str]) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ show before any sampling, and a run of the model does only what must be done eac
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ from .circles import check_circle, circle_bounds, circle_of, on_circle
 from .dependencies import dependencies, mixed_plates, write_out
 from .distributions import to_pyro, with_global_validation
 from .inner import TrackedDraws, inner_sites, tracked
+from .inputs import check_unchanged, explained, named_inputs, versions
 from .observations import Observation, name_dims
 from .observed_names import check_data_plates, check_observation_names
 from .plan import InnerSite, Plan, Site
@@ -194,7 +194,7 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
     """Run the simulator on draws from the priors.
 
     Raises:
-        ModelError: The distribution of the data cannot be built there, or not from inputs that are no tensors.
+        ModelError: The distribution of the data cannot be built there, or the simulator writes into what it was given.
     """
     params = {param: tracked(value) for param, value in values.items()}
     for placement in layout.placements:
@@ -202,43 +202,28 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
         if value is not None:
             params[placement.param] = tracked(value)
     collector = Collector(layout)
+    simulator = call.simulator.with_copies()
+    inputs = named_inputs(simulator.method, simulator.args, simulator.kwargs)
+    named = {layout.paths[param]: value for param, value in params.items()}
+    before = versions(inputs | named)
     with recording_draws() as drawn, TrackedDraws() as draws, poutine.trace() as trace:
         try:
-            outcome = simulate(layout, call.simulator, params, collect=collector)
+            outcome = simulate(layout, simulator, params, collect=collector)
         except FillParamsError:
             check_complete(missing, drawn)  # a param without prior has no value, which is what went wrong first
+            raise
+        except CaskadeException:
             raise
         except (AttributeError, RuntimeError, TypeError, ValueError) as error:
             if isinstance(error, ValueError) and str(error).startswith("Expected parameter"):
                 raise _out_of_range(layout, call, values, error) from error
-            arrays = _arrays(call.simulator)
-            if isinstance(error, CaskadeException) or not arrays:
+            if (instead := explained(error, simulator.name, inputs, named)) is None:
                 raise
-            raise _not_tensors(call, arrays, error) from error
+            raise instead from error
+    check_unchanged(before, inputs | named, simulator.name)
     _check_live(layout, collector)
     inner = inner_sites(trace.trace, layout, params, draws.values)
     return _Trial(outcome, params, draws.values, inner, frozenset(drawn), collector)
-
-
-def _no_tensors_given(call: Call, inputs: Sequence[str], error: Exception) -> ModelError:
-    said = (str(error) or type(error).__name__).splitlines()[0]
-    return ModelError(
-        f"{call.simulator.name} fails: {said} Its inputs {', '.join(inputs)} are no tensors: give "
-        "torch.as_tensor(..., dtype=torch.get_default_dtype()), and indices as whole numbers."
-    )
-
-
-def _no_tensors(simulator: Simulator) -> list[str]:
-    """The inputs that hold numbers of another library, or lists of them, with their types."""
-    try:
-        given = inspect.signature(simulator.method).bind_partial(*simulator.args, **simulator.kwargs).arguments
-    except TypeError:
-        return []
-    return [
-        f"{name} ({type(value).__name__})"
-        for name, value in given.items()
-        if not isinstance(value, Tensor) and (hasattr(value, "__array__") or isinstance(value, (list, tuple)))
-    ]
 
 
 def _check_live(layout: PlateLayout, collector: Collector) -> None:
@@ -256,23 +241,6 @@ def _out_of_range(layout: PlateLayout, call: Call, values: Values, error: ValueE
     return ModelError(
         f"{call.simulator.name} fails for params drawn from their priors ({shown}): {str(error).splitlines()[0]} "
         "Do the priors leave the range that the simulator can take?"
-    )
-
-
-def _arrays(simulator: Simulator) -> list[str]:
-    """The inputs that are arrays or columns, but no tensors."""
-    inputs = {f"number {index + 1}": value for index, value in enumerate(simulator.args)} | simulator.kwargs
-    return [
-        f"{name} (a {type(value).__name__})"
-        for name, value in inputs.items()
-        if hasattr(value, "__array__") and not isinstance(value, Tensor)
-    ]
-
-
-def _not_tensors(call: Call, arrays: Sequence[str], error: Exception) -> ModelError:
-    return ModelError(
-        f"{call.simulator.name} fails: {str(error).splitlines()[0] if str(error) else type(error).__name__} Inputs reach it as "
-        f"they are, and {', '.join(arrays)} of them is no tensor. Give torch.as_tensor(...) in bind()."
     )
 
 

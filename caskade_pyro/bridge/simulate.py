@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from pyro.poutine.messenger import Messenger
@@ -49,6 +49,12 @@ class Simulator:
     def name(self) -> str:
         """The method's name, for messages."""
         return str(self.method.__qualname__)
+
+    def with_copies(self) -> Simulator:
+        """The same with copies of the inputs, into which it may write."""
+        args = tuple(one.clone() if isinstance(one, Tensor) else one for one in self.args)
+        kwargs = {name: one.clone() if isinstance(one, Tensor) else one for name, one in self.kwargs.items()}
+        return replace(self, args=args, kwargs=kwargs)
 
 
 @dataclass(frozen=True)

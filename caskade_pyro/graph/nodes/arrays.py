@@ -1,4 +1,4 @@
-"""Columns and tables of other packages as arrays."""
+"""Arrays of other packages as torch takes them."""
 
 from __future__ import annotations
 
@@ -6,21 +6,32 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["as_array"]
+__all__ = ["NUMBERS", "as_array"]
+
+NUMBERS = "fciub"
+"""The kinds of dtypes that tensors have."""
 
 
 def as_array(value: Any) -> Any:
-    """A labelled array (a column or table of pandas, an array of xarray) as one of numpy; anything else as it is.
+    """An array that torch takes, of numpy's or a labelled one (a column or table of pandas, an array of xarray).
 
-    Values are taken in their order, whatever the labels say, and missing ones become NaN.
+    Labelled values are taken in their order, whatever the labels say, and missing ones become NaN. Arrays of another byte
+    order, as FITS files have, and reversed or read-only ones are copied.
+
+    Args:
+        value: Anything; what is no array comes back as it is.
 
     Raises:
-        TypeError: It holds what is no number.
+        TypeError: It is labelled and holds what is no number.
         ValueError: Likewise.
     """
-    if isinstance(value, np.ndarray) or not hasattr(value, "to_numpy"):
-        return value
-    found = value.to_numpy()
-    if found.dtype != object:
-        return np.array(found)  # a view of a table may be read-only, which a tensor cannot be
-    return value.to_numpy(dtype=float, na_value=np.nan)  # nullable columns of pandas have a missing value of their own
+    found = value
+    if not isinstance(value, np.ndarray) and hasattr(value, "to_numpy"):
+        found = value.to_numpy()
+        if found.dtype == object:  # nullable columns of pandas have a missing value of their own
+            return value.to_numpy(dtype=float, na_value=np.nan)
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in NUMBERS:
+        return found
+    if found.dtype.isnative and found.flags.writeable and all(stride >= 0 for stride in found.strides):
+        return found
+    return np.array(found, dtype=found.dtype.newbyteorder("="), order="C")
