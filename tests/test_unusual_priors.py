@@ -79,3 +79,32 @@ def test_a_mixture_of_intervals_is_an_error():
     prior = dist.MixtureSameFamily(kinds, dist.Uniform(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 3.0])))
     with pytest.raises(ck.SamplingError, match=r"Site level cannot be sampled.*bounds of their own.*on an interval"):
         posterior(prior)
+
+
+class Shares(ck.Module):
+    def __init__(self, prior):
+        super().__init__()
+        self.share = ck.Param("share", shape=(2, 3), prior=prior)
+
+    @ck.forward
+    def data(self, share):
+        return dist.Normal(share.sum(), 1.0)
+
+
+KINDS = dist.Categorical(torch.tensor([0.7, 0.3]))
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [
+        dist.Beta(2.0, 3.0),
+        dist.Beta(2.0, 3.0).expand((2, 3)).to_event(2),
+        dist.MixtureSameFamily(KINDS, dist.Normal(torch.tensor([0.0, 1.5]), 1.0)),
+        dist.MixtureSameFamily(KINDS, dist.Beta(torch.tensor([1.0, 3.0]), 2.0)),
+    ],
+    ids=["beta", "matrix of betas", "mixture", "mixture of betas"],
+)
+def test_priors_made_of_others_are_traced(prior):
+    """The parts of a prior, such as the Dirichlet of a beta, do not go on checking values where that is switched off."""
+    density = ck.LogDensity(ck.PyroModel(Shares(prior).data).bind(obs=DATA))
+    assert (density.form, density.eager_because) == ("traced", None)

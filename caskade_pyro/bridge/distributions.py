@@ -56,6 +56,7 @@ def with_global_validation(distribution: Any) -> Any:
     """
     free = copy.copy(distribution)
     free.__dict__.pop("_validate_args", None)
-    if "base_dist" in free.__dict__:
-        free.base_dist = with_global_validation(free.base_dist)
+    for name, part in vars(free).items():  # the base of a transformed one, the Dirichlet of a Beta, parts of a mixture
+        if isinstance(part, Distribution):
+            free.__dict__[name] = with_global_validation(part)
     return free
