@@ -37,7 +37,8 @@ def looked_up(z):
     """Elements that are looked up several times, also from the end, whose slopes add up."""
     found = z[WHERE] * WEIGHTS[:8]
     table = torch.zeros(12).index_put((WHERE % 12,), found.tanh(), accumulate=True)
-    return (table.exp() * z).sum() + found.square().sum()
+    one = torch.zeros(5).index_put((torch.tensor([3]),), z[4:5].exp(), accumulate=True)
+    return (table.exp() * z).sum() + found.square().sum() + (one * z[:5]).sum()
 
 
 def broadcast(z):

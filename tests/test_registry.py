@@ -63,8 +63,12 @@ def sampled_density(pair, choice, sampled):
             scale = original.nodes[name]["fn"]
             while hasattr(scale, "base_dist"):
                 scale = scale.base_dist
-            spread = scale.scale.expand(params[name].shape).log().sum()
-            expected = expected + (1 - decision.centered) * spread
+            if decision.multivariate:
+                diagonal = scale.scale_tril.diagonal(dim1=-2, dim2=-1)
+                expected = expected + diagonal.expand(params[name].shape).log().sum()
+            else:
+                spread = scale.scale.expand(params[name].shape).log().sum()
+                expected = expected + (1 - decision.centered) * spread
         elif decision.circle is not None:
             expected = expected + _ring_density(sampled[f"{name}_ring"], decision.circle).sum()
     return executed.log_prob_sum(), expected, params

@@ -21,6 +21,7 @@ from pyro.poutine import reparam
 from ..errors import ModelError
 from .circular import CircularReparam
 from .distributions import base_of
+from .offsets import MULTIVARIATE, MultivariateOffsets
 
 if TYPE_CHECKING:
     from .plan import Plan, Site
@@ -55,6 +56,7 @@ class Decision:
         reason: Why so.
         circle: The two ends of the circle on which it lies, if it does.
         centered: How far it is left centred if it is non-centred; Pyro's `LocScaleReparam` explains the number.
+        multivariate: Whether its values are vectors of a joint distribution, whose offsets are uncorrelated.
     """
 
     site: str
@@ -62,6 +64,7 @@ class Decision:
     reason: str
     circle: tuple[float, float] | None = None
     centered: float = 0.0
+    multivariate: bool = False
 
     @property
     def sampled_as(self) -> str:
@@ -75,7 +78,9 @@ class Decision:
         """What brings the site into the form that a sampler sees."""
         if self.circle is not None:
             return CircularReparam(*self.circle)
-        return LocScaleReparam(self.centered) if self.noncentered else None
+        if not self.noncentered:
+            return None
+        return MultivariateOffsets() if self.multivariate else LocScaleReparam(self.centered)
 
 
 def decide(plan: Plan, noncentered: NonCentered = "auto") -> dict[str, Decision]:
@@ -108,17 +113,21 @@ def _decide_one(site: Site, noncentered: NonCentered) -> Decision:
     obstacle = _obstacle(site)
     if obstacle is not None:
         return Decision(site.name, False, obstacle, site.circle)
+    multivariate = isinstance(base_of(site.template), MULTIVARIATE)
+
+    def decision(offsets: bool, reason: str, left: float = 0.0) -> Decision:
+        return Decision(site.name, offsets, reason, centered=0.0 if multivariate else left, multivariate=multivariate)
+
     if not isinstance(noncentered, (str, bool)):
-        return Decision(site.name, site.name in noncentered, "as asked for")
+        return decision(site.name in noncentered, "as asked for")
     wanted = getattr(param, "centered", None)
     if wanted is not None and noncentered is not False:
-        return Decision(site.name, not wanted, f"the param says centered={wanted}")
+        return decision(not wanted, f"the param says centered={wanted}")
     if isinstance(noncentered, bool):
-        return Decision(site.name, noncentered, "as asked for")
+        return decision(noncentered, "as asked for")
     if not site.plates.names:
-        return Decision(site.name, False, "it lies in no plate")
-    left = LEFT_CENTERED if noncentered == "auto" else 0.0
-    return Decision(site.name, True, "in a plate, with hyperparameters", centered=left)
+        return decision(False, "it lies in no plate")
+    return decision(True, "in a plate, with hyperparameters", LEFT_CENTERED if noncentered == "auto" else 0.0)
 
 
 def _obstacle(site: Site) -> str | None:
@@ -127,7 +136,7 @@ def _obstacle(site: Site) -> str | None:
         return "it lies on a circle"
     if not site.source.parents:
         return "its prior has no hyperparameters"
-    if not isinstance(base_of(site.template), FAMILIES):
+    if not isinstance(base_of(site.template), (*FAMILIES, *MULTIVARIATE)):
         return "its prior is of no location-scale family"
     return None
 

@@ -145,9 +145,19 @@ class LoopCode:
             if self.order.is_variable(step.out.buffer):
                 found.append(f"const {step.kind} s{step.out.buffer} = {result};")
             else:
+                found += self.zeroed(step)
                 sign = "+=" if step.adds else "="
                 found.append(f"{self.memory(step.out, str(step.out.start))} {sign} {result};")
         return found
+
+    def zeroed(self, step: Step) -> list[str]:
+        """What sets to zero, at each call anew, the memory that a step adds to, where nothing was written to it before."""
+        buffer = self.buffers[step.out.buffer]
+        if not step.adds or self.order.is_variable(step.out.buffer):
+            return []
+        if not all(self.steps[one].adds for one in buffer.writers):
+            return []
+        return [f"for (int64_t i = 0; i < {buffer.size}; i++) w{step.out.buffer}[i] = 0;"]
 
 
 class NestCode:
@@ -242,12 +252,9 @@ class NestCode:
 
     def _add(self, number: int, step: Step, value: str) -> None:
         """Sums, of a few terms each and then of these sums, up to the loops that their target varies in."""
-        buffer = self.code.buffers[step.out.buffer]
         is_variable = self.code.order.is_variable(step.out.buffer)
         target = self._element(step.out, step.shape)
-        if not is_variable and all(self.code.steps[one].adds for one in buffer.writers):
-            zero = f"for (int64_t i = 0; i < {buffer.size}; i++) w{step.out.buffer}[i] = 0;"
-            self.before.append(zero)
+        self.before += self.code.zeroed(step)
         outer = self.loops.depth(step.out, step.shape)
         if step.out.table is not None or outer == self.depth:
             self.opening[-1].append(f"{target} += {value};")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..bridge import BoundModel
 from ..bridge.circular import CircularReparam
+from ..bridge.offsets import offsets_of
 from ..bridge.reparametrise import NonCentered
 from ..errors import SamplingError
 
@@ -48,8 +49,11 @@ def to_sampled_values(bound: BoundModel, values: Mapping[str, Any], noncentered:
             base: Any = trace.nodes[name]["fn"]
             while hasattr(base, "base_dist"):
                 base = base.base_dist
-            left = decisions[name].centered
-            given[f"{name}_decentered"] = left * base.loc + (given.pop(name) - base.loc) * base.scale ** (left - 1)
+            left, value = decisions[name].centered, given.pop(name)
+            if decisions[name].multivariate:
+                given[f"{name}_decentered"] = offsets_of(base, value)
+            else:
+                given[f"{name}_decentered"] = left * base.loc + (value - base.loc) * base.scale ** (left - 1)
     return given
 
 
