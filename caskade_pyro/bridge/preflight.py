@@ -211,6 +211,8 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
             if not str(error).startswith("Expected parameter"):
                 raise
             raise _out_of_range(layout, call, values, error) from error
+        except torch.linalg.LinAlgError as error:
+            raise _out_of_range(layout, call, values, error) from error
     _check_live(layout, collector)
     inner = inner_sites(trace.trace, layout, params, draws.values)
     return _Trial(outcome, params, draws.values, inner, frozenset(drawn), collector)
@@ -226,7 +228,7 @@ def _check_live(layout: PlateLayout, collector: Collector) -> None:
             )
 
 
-def _out_of_range(layout: PlateLayout, call: Call, values: Values, error: ValueError) -> ModelError:
+def _out_of_range(layout: PlateLayout, call: Call, values: Values, error: Exception) -> ModelError:
     shown = ", ".join(f"{layout.paths[p]} = {v.reshape(-1)[0].item():.4g}" for p, v in values.items() if v.numel())
     return ModelError(
         f"{call.simulator.name} fails for params drawn from their priors ({shown}): {str(error).splitlines()[0]} "

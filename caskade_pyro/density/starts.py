@@ -61,13 +61,16 @@ def find_start(
         torch.manual_seed(seed)
         for tries, strategy in rounds:
             for _ in range(tries):
-                z = _vector(flat, strategy)
+                try:
+                    z = _vector(flat, strategy)
+                except torch.linalg.LinAlgError:
+                    continue
                 value, gradient = value_and_grad(z)
                 if bool(torch.isfinite(value)) and bool(torch.isfinite(gradient).all()):
                     return z
     raise SamplingError(
         "No starting point has a finite log density: the data are impossible under the params that the priors allow, or "
-        "the simulator returns NaN. Look at ck.prior_predictive(bound)."
+        "the simulator returns NaN, or a covariance is not positive definite. Look at ck.prior_predictive(bound)."
     )
 
 
