@@ -20,7 +20,7 @@ from ..graph.plates.distributions import map_batch, with_validation
 from ..graph.plates.layout import PlateLayout
 from .circles import check_circle, circle_bounds, circle_of, on_circle
 from .dependencies import dependencies, mixed_plates, write_out
-from .distributions import to_pyro, with_global_validation
+from .distributions import NotFactorisedError, to_pyro, with_global_validation
 from .inner import TrackedDraws, inner_sites, tracked
 from .observations import Observation, name_dims
 from .observed_names import check_data_plates, check_observation_names
@@ -211,7 +211,7 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
             if not str(error).startswith("Expected parameter"):
                 raise
             raise _out_of_range(layout, call, values, error) from error
-        except torch.linalg.LinAlgError as error:
+        except NotFactorisedError as error:
             raise _out_of_range(layout, call, values, error) from error
     _check_live(layout, collector)
     inner = inner_sites(trace.trace, layout, params, draws.values)

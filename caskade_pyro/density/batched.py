@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from ..bridge.distributions import NotFactorisedError
 from .closeness import close, first_line
 from .native import Native
 from .program import Program
@@ -85,7 +86,7 @@ class Vmapped:
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):
             try:
                 gradients, values = self.mapped(z, *self.constants)
-            except torch.linalg.LinAlgError:  # at one of them, which spoils the batch
+            except NotFactorisedError:  # at one of them, which spoils the batch
                 return Looped(self.program.run).run(z)
         return values, gradients
 
@@ -124,7 +125,7 @@ class FixedRows:
         with torch.no_grad():
             try:
                 gradients, values = self.graph(z.contiguous(), *self.constants)
-            except torch.linalg.LinAlgError:  # at one of them, which spoils the batch
+            except NotFactorisedError:  # at one of them, which spoils the batch
                 values, gradients = Looped(self.program.run).run(z)
         return values[:count], gradients[:count]
 

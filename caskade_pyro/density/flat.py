@@ -20,6 +20,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import biject_to
 
+from ..bridge.distributions import NotFactorisedError
 from ..errors import SamplingError
 from ..graph.plates.distributions import without_validation
 from .closeness import first_line
@@ -169,7 +170,7 @@ def _possible_trace(model: Model) -> Any:
     for _ in range(TRIES):
         try:
             return poutine.trace(model).get_trace()
-        except torch.linalg.LinAlgError as error:
+        except NotFactorisedError as error:
             last = error
     raise SamplingError(
         f"The simulator fails at each of {TRIES} draws from the priors: {first_line(last)} Add a small number to the diagonal "

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from ..bridge.distributions import NotFactorisedError
 from .recorder import UntraceableError, record
 
 __all__ = ["Program", "or_impossible", "trace_program"]
@@ -63,7 +64,7 @@ def or_impossible(run: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) -> 
     """A value and its gradient; NaN where a matrix cannot be factorised, which samplers take for a divergence."""
     try:
         return run(z)
-    except torch.linalg.LinAlgError:
+    except NotFactorisedError:
         return z.new_full((), torch.nan), torch.full_like(z, torch.nan)
 
 

@@ -17,6 +17,7 @@ from pyro.infer.autoguide.initialization import (
 )
 from torch import Tensor
 
+from ..bridge.distributions import NotFactorisedError
 from ..errors import SamplingError
 from ..graph.plates.distributions import without_validation
 from .flat import Flat
@@ -63,7 +64,7 @@ def find_start(
             for _ in range(tries):
                 try:
                     z = _vector(flat, strategy)
-                except torch.linalg.LinAlgError:
+                except NotFactorisedError:
                     continue
                 value, gradient = value_and_grad(z)
                 if bool(torch.isfinite(value)) and bool(torch.isfinite(gradient).all()):
