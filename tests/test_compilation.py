@@ -117,9 +117,16 @@ def periodic(z):
     return (phase * rounded).sum() + (scales * inverse).sum()
 
 
+def many_steps(z):
+    """A path of many small steps, as of a differential equation."""
+    for number in range(700):
+        z = z + 0.01 * torch.sin(z + 0.1 * number)
+    return (z**2).sum()
+
+
 FUNCTIONS = (
     rearranged, pieces, looked_up, broadcast, long_sums, choices, special, gathered, written_into, normalised, tails,
-    periodic,
+    periodic, many_steps,
 )  # fmt: skip
 
 
@@ -129,7 +136,7 @@ def test_code_computes_what_torch_computes(function, write, monkeypatch, tmp_pat
     """Traced and written as C++, a function has the values and slopes that torch gives, at points other than the traced one."""
     if write is write_loops and not loops_are_fast():
         pytest.skip("Inductor writes the loops on this machine")
-    if write is write_scalars and function is long_sums:
+    if write is write_scalars and function in (long_sums, many_steps):
         pytest.skip("too large for scalars")
     program = trace_program(function, torch.linspace(-0.9, 1.1, 12))
     monkeypatch.setattr(native, "_lowered", lambda program, _: write(program))

@@ -6,11 +6,15 @@ import copy
 from typing import Any
 
 import pyro.distributions as dist
+import torch
 from torch.distributions import Distribution, Independent
 
 from ..errors import ModelError
 
-__all__ = ["base_of", "expand_own", "to_pyro", "with_global_validation"]
+__all__ = ["NotFactorisedError", "base_of", "expand_own", "to_pyro", "with_global_validation"]
+
+NotFactorisedError: type[RuntimeError] = torch.linalg.LinAlgError  # type: ignore[attr-defined]
+"""What torch raises where a matrix is singular or not positive definite."""
 
 
 def to_pyro(distribution: Distribution) -> Any:

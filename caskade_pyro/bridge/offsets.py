@@ -22,10 +22,10 @@ class MultivariateOffsets(Reparam):
     def apply(self, msg: Any) -> Any:
         """Called by Pyro in place of the sample statement."""
         name, value = msg["name"], msg["value"]
-        family, event_dim = self._unwrap(msg["fn"])
+        family, event_dim = self._unwrap(msg["fn"])  # type: ignore[no-untyped-call]  # Pyro has no annotation there
         offsets = pyro.sample(
             f"{name}_decentered",
-            self._wrap(_standard(family), event_dim),  # type: ignore[no-untyped-call]  # Pyro has no annotation there
+            self._wrap(_standard(family), event_dim),  # type: ignore[no-untyped-call]
             obs=None if value is None else offsets_of(family, value),
             infer={"is_observed": msg["is_observed"]},
         )

@@ -20,7 +20,7 @@ from ..graph.plates.distributions import map_batch, with_validation
 from ..graph.plates.layout import PlateLayout
 from .circles import check_circle, circle_bounds, circle_of, on_circle
 from .dependencies import dependencies, mixed_plates, write_out
-from .distributions import to_pyro, with_global_validation
+from .distributions import NotFactorisedError, to_pyro, with_global_validation
 from .inner import TrackedDraws, inner_sites, tracked
 from .inputs import check_unchanged, explained, named_inputs, versions
 from .observations import Observation, name_dims
@@ -215,7 +215,7 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
         except CaskadeException:
             raise
         except (AttributeError, RuntimeError, TypeError, ValueError) as error:
-            if isinstance(error, ValueError) and str(error).startswith("Expected parameter"):
+            if isinstance(error, NotFactorisedError) or str(error).startswith("Expected parameter"):
                 raise _out_of_range(layout, call, values, error) from error
             if (instead := explained(error, simulator.name, inputs, named)) is None:
                 raise
@@ -236,7 +236,7 @@ def _check_live(layout: PlateLayout, collector: Collector) -> None:
             )
 
 
-def _out_of_range(layout: PlateLayout, call: Call, values: Values, error: ValueError) -> ModelError:
+def _out_of_range(layout: PlateLayout, call: Call, values: Values, error: Exception) -> ModelError:
     shown = ", ".join(f"{layout.paths[p]} = {v.reshape(-1)[0].item():.4g}" for p, v in values.items() if v.numel())
     return ModelError(
         f"{call.simulator.name} fails for params drawn from their priors ({shown}): {str(error).splitlines()[0]} "

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from ..bridge.distributions import NotFactorisedError
 from .closeness import close, first_line
 from .native import Native
 from .program import Program
@@ -74,7 +75,7 @@ class Vmapped:
     by_row = False
 
     def __init__(self, program: Program, chunk_size: int | None = None) -> None:
-        self.constants = program.constants
+        self.program, self.constants = program, program.constants
         self.mapped = _mapped(program, chunk_size)
 
     def run(self, z: Tensor) -> ValuesAndGradients:
@@ -83,7 +84,10 @@ class Vmapped:
             return z.new_zeros(0), torch.zeros_like(z)
         # What has no rule for many runs one by one inside, which costs time and not correctness.
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):
-            gradients, values = self.mapped(z, *self.constants)
+            try:
+                gradients, values = self.mapped(z, *self.constants)
+            except NotFactorisedError:  # at one of them, which spoils the batch
+                return Looped(self.program.run).run(z)
         return values, gradients
 
 
@@ -99,7 +103,7 @@ class FixedRows:
     by_row = False
 
     def __init__(self, program: Program, rows: int, compiled: bool = False) -> None:
-        self.rows, self.constants = rows, program.constants
+        self.program, self.rows, self.constants = program, rows, program.constants
         example = program.point.expand(rows, -1).contiguous()
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):
             graph = make_fx(torch.func.functionalize(_mapped(program)))(example, *program.constants)
@@ -119,7 +123,10 @@ class FixedRows:
         if count < self.rows:
             z = torch.cat([z, z[:1].expand(self.rows - count, -1)])
         with torch.no_grad():
-            gradients, values = self.graph(z.contiguous(), *self.constants)
+            try:
+                gradients, values = self.graph(z.contiguous(), *self.constants)
+            except NotFactorisedError:  # at one of them, which spoils the batch
+                values, gradients = Looped(self.program.run).run(z)
         return values[:count], gradients[:count]
 
 

@@ -21,6 +21,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import biject_to
 
+from ..bridge.distributions import NotFactorisedError
 from ..errors import SamplingError
 from ..graph.plates.distributions import without_validation
 from .closeness import first_line
@@ -28,6 +29,9 @@ from .closeness import first_line
 __all__ = ["Flat", "Slot", "make_flat"]
 
 Model = Callable[[], Any]
+
+TRIES = 50
+"""Draws from the priors until one is found at which the simulator runs."""
 
 
 @dataclass(frozen=True)
@@ -132,10 +136,10 @@ def make_flat(model: Model) -> Flat:
     """Find the continuous latent sites of a model and lay them out in a vector, in the order in which it samples them."""
     with torch.random.fork_rng(devices=[]), torch.no_grad(), poutine.block(), pyro.validation_enabled(False):
         torch.manual_seed(0)
-        plates = _plate_nesting(poutine.trace(model).get_trace())
+        plates = _plate_nesting(_possible_trace(model))
         # Discrete sites are enumerated in parallel, as Pyro's own samplers do; without any this changes nothing.
         enumerated = poutine.enum(config_enumerate(model), first_available_dim=-1 - plates)
-        trace, another = (poutine.trace(enumerated).get_trace() for _ in range(2))
+        trace, another = (_possible_trace(enumerated) for _ in range(2))
     latent = {name: node for name, node in trace.iter_stochastic_nodes() if type(node["fn"]).__name__ != "_Subsample"}
     sampled = {name: node for name, node in latent.items() if not node["fn"].has_enumerate_support}
     slots: dict[str, Slot] = {}
@@ -159,6 +163,23 @@ def _widest(trace: Any) -> torch.dtype:
     values = [node["value"] for node in trace.nodes.values() if node["type"] == "sample"]
     kinds = (value.dtype for value in values if isinstance(value, Tensor) and value.is_floating_point())
     return functools.reduce(torch.promote_types, kinds, torch.float32)
+
+
+def _possible_trace(model: Model) -> Any:
+    """A run of a model at a draw from its priors at which its matrices can be factorised.
+
+    Raises:
+        SamplingError: There is none among many.
+    """
+    for _ in range(TRIES):
+        try:
+            return poutine.trace(model).get_trace()
+        except NotFactorisedError as error:
+            last = error
+    raise SamplingError(
+        f"The simulator fails at each of {TRIES} draws from the priors: {first_line(last)} Add a small number to the diagonal "
+        "of the matrix, take double precision, or draw the priors in."
+    )
 
 
 def _to_support(name: str, prior: Any) -> Any:

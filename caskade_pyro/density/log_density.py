@@ -21,7 +21,7 @@ from .constrain import to_user_params
 from .flat import Flat, Slot, make_flat
 from .lowering import NotFlatError, Wrapped
 from .native import Native, load_native
-from .program import Program, trace_program
+from .program import Program, or_impossible, trace_program
 from .slopes import site_of_wrong_slope
 from .starts import find_start
 from .unconstrain import to_sampled_values
@@ -299,6 +299,9 @@ class LogDensity:
         return self._eager(z)
 
     def _eager(self, z: Tensor) -> ValueAndGradient:
+        return or_impossible(self._by_model, z)
+
+    def _by_model(self, z: Tensor) -> ValueAndGradient:
         leaf = z.detach().clone().requires_grad_()
         with torch.enable_grad():
             value = self._flat.log_density(leaf)

@@ -26,7 +26,7 @@ __all__ = ["Access", "Buffer", "Step", "StepWriter", "contiguous"]
 MOST_ELEMENTS = 20_000_000
 """The most elements of one array: places of more cost memory while they are written, and Inductor needs none."""
 
-MOST_STEPS = 4_000
+MOST_STEPS = 20_000
 MOST_TABLED = 50_000
 """The most entries of tables, which stand in the code."""
 

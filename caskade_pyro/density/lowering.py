@@ -23,7 +23,7 @@ from ..errors import CompilationError
 from .closeness import first_line
 from .decompositions import small_decompositions
 from .lowered import Lowered
-from .program import Program
+from .program import Program, or_impossible
 
 __all__ = ["NotFlatError", "Wrapped", "lower"]
 
@@ -84,6 +84,9 @@ class Wrapped:
 
     def run(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The value and the gradient at a vector."""
+        return or_impossible(self._run, z)
+
+    def _run(self, z: Tensor) -> tuple[Tensor, Tensor]:
         gradient, value = self.call([z, *self.constants])
         return value.to(z.dtype), gradient.to(z.dtype)  # Inductor may promote where torch does not
 

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from ..bridge.distributions import NotFactorisedError
 from .recorder import UntraceableError, record
 
-__all__ = ["Program", "trace_program"]
+__all__ = ["Program", "or_impossible", "trace_program"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class Program:
 
     def run(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The value and the gradient at a vector."""
+        return or_impossible(self._run, z)
+
+    def _run(self, z: Tensor) -> tuple[Tensor, Tensor]:
         gradient, value = self.graph(z, *self.constants)
         return value, gradient
 
@@ -54,6 +58,14 @@ class Program:
     def inputs(self) -> list[Tensor]:
         """All that the graph takes."""
         return [self.point, *self.constants]
+
+
+def or_impossible(run: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) -> tuple[Tensor, Tensor]:
+    """A value and its gradient; NaN where a matrix cannot be factorised, which samplers take for a divergence."""
+    try:
+        return run(z)
+    except NotFactorisedError:
+        return z.new_full((), torch.nan), torch.full_like(z, torch.nan)
 
 
 def trace_program(log_density: Callable[[Tensor], Tensor], point: Tensor) -> Program:

@@ -17,8 +17,10 @@ from pyro.infer.autoguide.initialization import (
 )
 from torch import Tensor
 
+from ..bridge.distributions import NotFactorisedError
 from ..errors import SamplingError
 from ..graph.plates.distributions import without_validation
+from .closeness import first_line
 from .flat import Flat, FromFlat
 
 __all__ = ["find_start"]
@@ -57,25 +59,35 @@ def find_start(
     if values is not None:
         rounds.insert(0, (1, init_to_value(values=dict(values), fallback=near_medians)))
     devices = {node.device for node in (values or {}).values() if node.is_cuda}
+    z: Tensor | None = None
     with torch.random.fork_rng(devices=sorted(devices, key=str)):
         torch.manual_seed(seed)
         for tries, strategy in rounds:
             for _ in range(tries):
-                z = _vector(flat, strategy)
+                try:
+                    z = _vector(flat, strategy)
+                except NotFactorisedError:
+                    continue
                 value, gradient = value_and_grad(z)
                 if bool(torch.isfinite(value)) and bool(torch.isfinite(gradient).all()):
                     return z
     raise SamplingError(
         f"No starting point has a finite log density{_culprits(flat, z)}: the data are impossible under the params that the "
-        "priors allow, or the simulator returns NaN. Look at ck.prior_predictive(bound)."
+        "priors allow, the simulator returns NaN, or a covariance is not positive definite. Look at "
+        "ck.prior_predictive(bound)."
     )
 
 
-def _culprits(flat: Flat, z: Tensor) -> str:
+def _culprits(flat: Flat, z: Tensor | None) -> str:
     """Which sites have no finite density at a vector, for the message of an error."""
-    with pyro.validation_enabled(False), without_validation(), torch.no_grad(), poutine.block():
-        trace: Any = poutine.trace(FromFlat(flat.slots, flat.fixed, z)(flat.model)).get_trace()
-        trace.compute_log_prob()
+    if z is None:
+        return ""
+    try:
+        with pyro.validation_enabled(False), without_validation(), torch.no_grad(), poutine.block():
+            trace: Any = poutine.trace(FromFlat(flat.slots, flat.fixed, z)(flat.model)).get_trace()
+            trace.compute_log_prob()
+    except NotFactorisedError as error:
+        return f" ({first_line(error)})"
     found = []
     for name, node in trace.nodes.items():
         wrong = ~torch.isfinite(node["log_prob"]) if "log_prob" in node else torch.zeros(0)
