@@ -177,3 +177,26 @@ def test_modules_of_the_other_package_are_models():
     trace = poutine.trace(bound).get_trace()
     assert {frame.name for frame in trace.nodes["obs"]["cond_indep_stack"]} == {"galaxies", "obs_dim_1"}
     assert all(param.value is None for param in survey.dynamic_params)
+
+
+class Spare(ck.Module):
+    """A simulator with a param that it does not use, and one that only the prior of that one uses."""
+
+    def __init__(self):
+        super().__init__()
+        self.level = ck.Param("level", prior=dist.Normal(0.0, 1.0))
+        self.width = ck.Param("width", prior=dist.HalfNormal(1.0))
+        self.spare = ck.Param("spare", shape=())
+        self.spare.prior = ck.prior(dist.Normal, 0.0, self.width)
+
+    @ck.forward
+    def seen(self, level):
+        return dist.Normal(level, 1.0)
+
+
+def test_params_that_enter_nothing_are_noted():
+    """The report says which params no observation depends on, directly or through the priors of others."""
+    rows = {row[0]: row[-1] for row in ck.PyroModel(Spare().seen).bind(obs=torch.zeros(3)).report().rows()}
+    assert rows["level"] == ""
+    assert rows["width"] == "enters nothing: its posterior is its prior"
+    assert rows["spare"].endswith("it lies in no plate; enters nothing: its posterior is its prior")

@@ -64,8 +64,10 @@ def sampled_density(pair, choice, sampled):
             while hasattr(scale, "base_dist"):
                 scale = scale.base_dist
             if decision.multivariate:
-                diagonal = scale.scale_tril.diagonal(dim1=-2, dim2=-1)
-                expected = expected + diagonal.expand(params[name].shape).log().sum()
+                factor = scale.scale_tril
+                left = decision.centered * factor.square().sum(-1).sqrt().log()
+                spread = factor.diagonal(dim1=-2, dim2=-1).log() - left
+                expected = expected + spread.expand(params[name].shape).sum()
             else:
                 spread = scale.scale.expand(params[name].shape).log().sum()
                 expected = expected + (1 - decision.centered) * spread

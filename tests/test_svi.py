@@ -15,12 +15,12 @@ from pyro import poutine
 from pyro.infer import autoguide
 
 import caskade_pyro as ck
-from caskade_pyro.density import native
+from caskade_pyro.density import Slot, native
 from caskade_pyro.inference import svi_steps
 from caskade_pyro.inference.flat_guide import make_flat_guide
-from caskade_pyro.inference.svi import GUIDES, _discrete, _make_guide
+from caskade_pyro.inference.svi import GUIDES, Weighed, _discrete, _make_guide
 from caskade_pyro.inference.svi_steps import CompiledElbo, pyros_elbo
-from caskade_pyro.results.importance import pareto_khat
+from caskade_pyro.results.importance import Shift, largest_shift, pareto_khat, warn_of_shift
 
 SIMPLE = [name for name, pair in PAIRS.items() if not pair().improper]
 slowly = [name if name in ("one_plate", "crossed") else pytest.param(name, marks=pytest.mark.slow) for name in SIMPLE]
@@ -266,6 +266,32 @@ def test_khat_is_low_where_the_guide_is_the_posterior():
     fitted = ck.fit(line(), "full_rank", steps=1000, seed=3, lr=0.05, particles=2, progress=False)
     assert fitted.khat < 0.5
     assert fitted.sample(10).posterior.attrs["khat"] == fitted.khat
+
+
+def test_a_fit_that_has_not_arrived_warns():
+    """A guide of the right shape in the wrong place has a low k-hat; that weights move its mean gives it away."""
+    early = ck.fit(line(), "full_rank", steps=600, seed=1, lr=0.01, progress=False)
+    with pytest.warns(ck.ConvergenceWarning, match=r"draws of \w+ have a mean that is .* off\. Take more steps=|k-hat"):
+        early.sample(10)
+    later = ck.fit(line(), "full_rank", steps=4000, seed=1, lr=0.05, progress=False)
+    assert later.khat < 0.5
+    later.sample(10)  # without a warning, which would be an error
+
+
+def test_the_shift_of_a_mean_is_that_of_the_weights():
+    """Draws from a normal distribution weighed by one that is half a standard deviation off are seen to be off by that."""
+    z = np.random.default_rng(1).normal(size=(4000, 3))
+    moved = 0.5 * z[:, 1] - 0.125  # the log ratio of N(0.5, 1) to N(0, 1)
+    slots = {"a": Slot(slice(0, 1), (1,)), "b_decentered": Slot(slice(1, 3), (2,))}
+    shift = largest_shift(Weighed(z, moved, slots))
+    assert shift.site == "b"
+    assert shift.size == pytest.approx(0.5, abs=5 * shift.error)
+    assert 0.01 < shift.error < 0.05
+    with pytest.warns(
+        ck.ConvergenceWarning, match=r"draws of b have a mean that is 0\.7 of their standard deviations off"
+    ):
+        warn_of_shift(Shift("b", 0.7, 0.05), 1)
+    warn_of_shift(Shift("b", 0.7, 0.2), 1)
 
 
 def test_khat_of_the_laplace_approximation_of_a_normal_posterior_is_low():

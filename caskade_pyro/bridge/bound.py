@@ -19,7 +19,7 @@ from .improper import BeginSomewhere, is_improper
 from .many import log_density
 from .plan import Plan, Site
 from .reparametrise import Decision, NonCentered, decide, reparametrise
-from .report import Report, describe
+from .report import Report, describe, with_idle_noted
 from .subsampling import SubsampleSize, check_subsample, check_subsample_sizes
 
 if TYPE_CHECKING:
@@ -153,7 +153,9 @@ class BoundModel:
     def describe(self) -> ModelDescription:
         """The model in plain data."""
         described = describe(self.model.module, self.plan)
-        return with_hidden_parents(self, self.latents, described, [site.name for site in self.plan.sites])
+        described = with_hidden_parents(self, self.latents, described, [site.name for site in self.plan.sites])
+        # What the simulator samples itself, or weighs, may depend on params where no derivative tells.
+        return described if self.plan.inner else with_idle_noted(described)
 
     def without_derivative(self) -> dict[str, list[str]]:
         """By observation, the continuous params that it depends on though no derivative leads there.

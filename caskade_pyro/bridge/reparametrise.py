@@ -80,7 +80,7 @@ class Decision:
             return CircularReparam(*self.circle)
         if not self.noncentered:
             return None
-        return MultivariateOffsets() if self.multivariate else LocScaleReparam(self.centered)
+        return MultivariateOffsets(self.centered) if self.multivariate else LocScaleReparam(self.centered)
 
 
 def decide(plan: Plan, noncentered: NonCentered = "auto") -> dict[str, Decision]:
@@ -116,7 +116,7 @@ def _decide_one(site: Site, noncentered: NonCentered) -> Decision:
     multivariate = isinstance(base_of(site.template), MULTIVARIATE)
 
     def decision(offsets: bool, reason: str, left: float = 0.0) -> Decision:
-        return Decision(site.name, offsets, reason, centered=0.0 if multivariate else left, multivariate=multivariate)
+        return Decision(site.name, offsets, reason, centered=left, multivariate=multivariate)
 
     if not isinstance(noncentered, (str, bool)):
         return decision(site.name in noncentered, "as asked for")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
@@ -15,7 +15,7 @@ from .plan import InnerSite, Plan, Reported, Site
 from .reparametrise import Decision, decide
 from .supports import describe_support
 
-__all__ = ["Report", "describe"]
+__all__ = ["Report", "describe", "with_idle_noted"]
 
 HEADINGS = ("site", "distribution", "support", "shape", "plates", "parents", "sampled")
 
@@ -76,6 +76,28 @@ def _inner(site: InnerSite) -> SiteDescription:
         likelihood=site.observed,
         note="by the simulator",
     )
+
+
+IDLE = "enters nothing: its posterior is its prior"
+
+
+def with_idle_noted(description: ModelDescription) -> ModelDescription:
+    """The description with a note at every param that no observation depends on, directly or through others."""
+    parents = {site.name: site.parents for site in description.sites}
+    reached: set[str] = set()
+    stack = [site.name for site in description.sites if site.likelihood]
+    while stack:
+        name = stack.pop()
+        if name not in reached:
+            reached.add(name)
+            stack.extend(parents.get(name, ()))
+    sites = tuple(
+        site
+        if site.name in reached or site.deterministic
+        else replace(site, note="; ".join(filter(None, [site.note, IDLE])))
+        for site in description.sites
+    )
+    return replace(description, sites=sites)
 
 
 def _note(site: Site, decision: Decision) -> str:

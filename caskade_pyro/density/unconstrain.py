@@ -51,7 +51,7 @@ def to_sampled_values(bound: BoundModel, values: Mapping[str, Any], noncentered:
                 base = base.base_dist
             left, value = decisions[name].centered, given.pop(name)
             if decisions[name].multivariate:
-                given[f"{name}_decentered"] = offsets_of(base, value)
+                given[f"{name}_decentered"] = offsets_of(base, value, left)
             else:
                 given[f"{name}_decentered"] = left * base.loc + (value - base.loc) * base.scale ** (left - 1)
     return given

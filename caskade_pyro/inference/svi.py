@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ from torch import Tensor
 from ..bridge.bound import BoundModel
 from ..bridge.reparametrise import NonCentered
 from ..density.constrain import to_user_params
-from ..density.flat import make_flat
+from ..density.flat import Slot, make_flat
 from ..errors import SamplingError
 from .flat_guide import make_flat_guide
 from .progress import progress_bar
@@ -39,6 +39,21 @@ GUIDES: dict[str, Callable[..., Any]] = {
 
 DRAWS_AT_ONCE = 50
 """Of how many draws the densities are computed side by side."""
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """Draws from a guide, and how much likelier they are under the model.
+
+    Attributes:
+        z: Unconstrained, ``(draws, dim)``.
+        log_ratios: The log density of the model minus the guide's, ``(draws,)``.
+        slots: Where sites stand in a draw.
+    """
+
+    z: np.ndarray[Any, Any]
+    log_ratios: np.ndarray[Any, Any]
+    slots: Mapping[str, Slot]
 
 
 @dataclass(frozen=True)
@@ -82,8 +97,8 @@ class Fitted:
             one_by_one = [self.guide() for _ in range(draws)]
         return {name: torch.stack([one[name].detach() for one in one_by_one]) for name in one_by_one[0]}
 
-    def log_ratios(self, draws: int, seed: int) -> np.ndarray[Any, Any] | None:
-        """The log density of the model minus the guide's at draws from it, ``(draws,)``; None for a guide without width."""
+    def weighed(self, draws: int, seed: int) -> Weighed | None:
+        """Draws from the guide with the density of the model beside its own; None for a guide without width."""
         flat = make_flat(self.bound.whole().noncentered(self.noncentered))
         with seeded(seed), torch.no_grad(), self._whole():
             guide = make_flat_guide(self.guide, flat)
@@ -94,15 +109,15 @@ class Fitted:
                 guide.draw(row)
             params = guide.params()
 
-            def of_one(row: Tensor) -> Tensor:
+            def of_one(row: Tensor) -> tuple[Tensor, Tensor]:
                 z, surprise = guide.place(params, row)
-                return flat.log_density(z) + surprise
+                return z, flat.log_density(z) + surprise
 
             try:
-                found = torch.vmap(of_one, chunk_size=DRAWS_AT_ONCE)(noise)
+                z, ratios = torch.vmap(of_one, chunk_size=DRAWS_AT_ONCE)(noise)
             except UNTRACEABLE:  # of simulators that cannot be run side by side
-                found = torch.stack([of_one(row) for row in noise])
-        return found.double().numpy()
+                z, ratios = (torch.stack(parts) for parts in zip(*map(of_one, noise), strict=True))
+        return Weighed(z.double().numpy(), ratios.double().numpy(), flat.slots)
 
     @contextmanager
     def _whole(self) -> Iterator[None]:

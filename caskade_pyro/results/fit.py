@@ -14,9 +14,9 @@ from ..bridge.bound import BoundModel, check_bound
 from ..bridge.reparametrise import NonCentered
 from ..errors import SamplingError
 from ..inference.seeds import fresh_seed, stream_seed
-from ..inference.svi import Fitted, run_svi
+from ..inference.svi import Fitted, Weighed, run_svi
 from .arviz import to_inference_data
-from .importance import pareto_khat, warn_of_khat
+from .importance import LARGEST_KHAT, largest_shift, pareto_khat, warn_of_khat, warn_of_shift
 
 __all__ = ["Fit", "fit"]
 
@@ -55,17 +55,23 @@ class Fit:
         It is the shape of the tail of the ratios of the posterior's density to the guide's. Below 0.5 the guide is close,
         above 0.7 its draws should not be trusted. NaN for a guide without width, ``"delta"``.
         """
-        ratios = self.fitted.log_ratios(DRAWS_FOR_KHAT, stream_seed(self.fitted.seed, 1))
-        return float("nan") if ratios is None else pareto_khat(ratios)
+        return float("nan") if self._weighed is None else pareto_khat(self._weighed.log_ratios)
+
+    @cached_property
+    def _weighed(self) -> Weighed | None:
+        return self.fitted.weighed(DRAWS_FOR_KHAT, stream_seed(self.fitted.seed, 1))
 
     def sample(self, draws: int = 1000, seed: int | None = None) -> az.InferenceData:
         """Draws from the fit, as ArviZ data like those of `sample`, in one chain.
 
-        A warning is given where `khat` says that they should not be trusted.
+        A warning is given where `khat` says that they should not be trusted, and where importance weights move a mean by
+        more than half a standard deviation: then the fit has the right shape, but has not arrived.
         """
         seed = self.fitted.seed if seed is None else seed
         drawn = {name: value[None] for name, value in self.fitted.draw(draws, seed).items()}
         warn_of_khat(self.khat, type(self.guide).__name__, stacklevel=2)
+        if self._weighed is not None and self.khat <= LARGEST_KHAT:
+            warn_of_shift(largest_shift(self._weighed), stacklevel=2)
         return to_inference_data(self.fitted.bound, {"posterior": drawn}, {"seed": seed, "khat": self.khat})
 
     def __repr__(self) -> str:
