@@ -37,6 +37,9 @@ GUIDES: dict[str, Callable[..., Any]] = {
 }
 
 
+MEDIAN_OF = 100
+"""A guide starts at the median of so many draws from the priors: that of few is by chance far from where wide ones begin."""
+
 DRAWS_AT_ONCE = 50
 """Of how many draws the densities are computed side by side."""
 
@@ -244,5 +247,5 @@ def _make_guide(guide: str | Callable[..., Any], model: Callable[..., Any]) -> A
             raise SamplingError(
                 f"There is no guide {guide!r}; choose {', '.join(map(repr, GUIDES))}, or give an AutoGuide class."
             )
-        return GUIDES[guide](model, init_loc_fn=init_to_median(num_samples=10))
+        return GUIDES[guide](model, init_loc_fn=init_to_median(num_samples=MEDIAN_OF))
     return guide(model)
