@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._decomp import get_decompositions
 
 __all__ = ["SMALL", "small_decompositions"]
 
@@ -28,7 +27,6 @@ PRODUCTS = 100_000
 def small_decompositions() -> dict[Any, Callable[..., Any]]:
     """By operation, what it is in arithmetic; `NotImplemented` for what is not small."""
     return {
-        **get_decompositions([aten._softmax, aten._log_softmax]),
         aten.linalg_solve_triangular.default: _solve_triangular,
         aten.linalg_cholesky_ex.default: _cholesky,
         aten.mm.default: _matmul,

@@ -94,7 +94,7 @@ class Flat:
         with pyro.validation_enabled(False), without_validation():
             values = FromFlat(self.slots, self.fixed, z)
             trace = poutine.trace(values(self.model)).get_trace()
-            # Data in double precision beside params in single make a value in double; a vector has one precision.
+            # A guide in single precision may ask for the density of a model that is in double.
             value: Tensor = (self.evaluator.log_prob(trace) + values.log_jacobian).to(z.dtype)
             return value
 

@@ -252,7 +252,6 @@ WRITTEN: dict[str, Callable[..., Any]] = {
     "div": _whole_quotient,
     "clamp": _clamp,
     "clamp_min": _clamp,
-    "relu": lambda writer, node, kind, a: _clamp(writer, node, kind, a, 0),
     "_to_copy": _copy,
     "select_backward": _select_backward,
     "slice_backward": _slice_backward,
