@@ -7,9 +7,9 @@ from bridged import PAIRS as FEW
 from registry import PAIRS
 
 import caskade_pyro as ck
-from caskade_pyro.density import scalar_code
+from caskade_pyro.compiler import cpp as scalar_code
 from caskade_pyro.density.batched import FixedRows, Looped, NativeRows, Vmapped, map_disagreement
-from caskade_pyro.density.program import trace_program
+from caskade_pyro.compiler import trace_program
 
 ROWS = 5
 

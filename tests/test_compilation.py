@@ -7,11 +7,9 @@ import pytest
 import torch
 
 import caskade_pyro as ck
-from caskade_pyro.density import native
-from caskade_pyro.density.loop_code import loops_are_fast, write_loops
-from caskade_pyro.density.program import trace_program
-from caskade_pyro.density.recorder import UntraceableError, record
-from caskade_pyro.density.scalar_code import write_scalars
+from caskade_pyro.compiler import library as native
+from caskade_pyro.compiler import UntraceableError, cpp, record, trace_program
+from caskade_pyro.compiler.cpp import loops_are_fast
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -131,15 +129,15 @@ FUNCTIONS = (
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-@pytest.mark.parametrize("write", [write_loops, write_scalars])
-def test_code_computes_what_torch_computes(function, write, monkeypatch, tmp_path):
+@pytest.mark.parametrize("form", ["loops", "scalars"])
+def test_code_computes_what_torch_computes(function, form, monkeypatch, tmp_path):
     """Traced and written as C++, a function has the values and slopes that torch gives, at points other than the traced one."""
-    if write is write_loops and not loops_are_fast():
+    if form == "loops" and not loops_are_fast():
         pytest.skip("Inductor writes the loops on this machine")
-    if write is write_scalars and function in (long_sums, many_steps):
+    if form == "scalars" and function in (long_sums, many_steps):
         pytest.skip("too large for scalars")
     program = trace_program(function, torch.linspace(-0.9, 1.1, 12))
-    monkeypatch.setattr(native, "_lowered", lambda program, _: write(program))
+    monkeypatch.setattr(cpp, "MOST_INPUTS", 0 if form == "loops" else 10**9)
     native._make(program, tmp_path / "made")
     compiled = native.Native(
         tmp_path / "made" / "density.so", json.loads((tmp_path / "made" / "plan.json").read_text()), program

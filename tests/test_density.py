@@ -10,8 +10,9 @@ from pyro import poutine
 from pyro.distributions.transforms import biject_to
 
 import caskade_pyro as ck
-from caskade_pyro.density import native, scalar_code
-from caskade_pyro.density.loop_code import loops_are_fast
+from caskade_pyro.compiler import cpp as scalar_code
+from caskade_pyro.compiler import library as native
+from caskade_pyro.compiler.cpp import loops_are_fast
 
 few_compiled = pytest.mark.parametrize(
     "name", [name if name in ("one_plate", "crossed") else pytest.param(name, marks=pytest.mark.slow) for name in PAIRS]

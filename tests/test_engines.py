@@ -15,7 +15,7 @@ import torch
 from bridged import PAIRS
 
 import caskade_pyro as ck
-from caskade_pyro.density import native
+from caskade_pyro.compiler import library as native
 from caskade_pyro.inference import chains, effective, engines, lean
 from caskade_pyro.inference.effective import effective_sizes
 from caskade_pyro.inference.progress import Progress, SamplingProgress

@@ -15,11 +15,12 @@ ALLOWED = {
     "graph": {"errors"},
     "diagram": {"errors", "graph"},
     "bridge": {"errors", "graph"},
-    "density": {"errors", "graph", "bridge"},
-    "inference": {"errors", "graph", "bridge", "density"},
-    "results": {"errors", "graph", "bridge", "density", "inference"},
+    "compiler": {"errors"},
+    "density": {"errors", "graph", "bridge", "compiler"},
+    "inference": {"errors", "graph", "bridge", "compiler", "density"},
+    "results": {"errors", "graph", "bridge", "compiler", "density", "inference"},
 }
-WITHOUT_PYRO = {"errors", "graph", "diagram"}
+WITHOUT_PYRO = {"errors", "graph", "diagram", "compiler"}
 TABLE_OF_CONTENTS = {"__init__", "__main__"}  # at the top of the package these may import anything
 
 

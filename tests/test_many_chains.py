@@ -16,7 +16,7 @@ from test_batched_density import Branching
 from test_engines import Line, Wall, X, Y, exact, line
 
 import caskade_pyro as ck
-from caskade_pyro.density import native
+from caskade_pyro.compiler import library as native
 from caskade_pyro.density.batched import FixedRows
 from caskade_pyro.density.metric import Metric
 from caskade_pyro.inference.settings import ChainSettings

@@ -54,7 +54,7 @@ def form(request, monkeypatch, tmp_path):
     """Each way in which we write densities as code, with an empty cache."""
     monkeypatch.setenv("CASKADE_PYRO_CACHE", str(tmp_path))
     if request.param == "loops":
-        monkeypatch.setattr("caskade_pyro.density.scalar_code.MOST_INPUTS", 0)
+        monkeypatch.setattr("caskade_pyro.compiler.cpp.MOST_INPUTS", 0)
 
 
 @pytest.mark.usefixtures("form")

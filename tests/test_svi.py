@@ -15,7 +15,8 @@ from pyro import poutine
 from pyro.infer import autoguide
 
 import caskade_pyro as ck
-from caskade_pyro.density import Slot, native
+from caskade_pyro.compiler import library as native
+from caskade_pyro.density import Slot
 from caskade_pyro.inference import svi_steps
 from caskade_pyro.inference.flat_guide import make_flat_guide
 from caskade_pyro.inference.svi import GUIDES, Weighed, _discrete, _make_guide

@@ -15,10 +15,8 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ..bridge.distributions import NotFactorisedError
+from ..compiler import Native, NotFactorisedError, Program
 from .closeness import close, first_line
-from .native import Native
-from .program import Program
 
 __all__ = ["Batched", "FixedRows", "Looped", "NativeRows", "Vmapped", "map_disagreement"]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..compiler.failures import first_line
+
 __all__ = ["close", "first_line"]
 
 
@@ -13,8 +15,3 @@ def close(a: Tensor, b: Tensor, single: bool = False) -> bool:
     relative = 1e-3 if single or a.dtype == torch.float32 else 1e-8
     largest = float(b[torch.isfinite(b)].abs().max()) if bool(torch.isfinite(b).any()) else 0.0
     return torch.allclose(a, b, rtol=relative, atol=max(1e-1 * relative * largest, 1e-6), equal_nan=True)
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -13,15 +13,13 @@ from torch import Tensor
 from ..bridge import BoundModel, check_bound
 from ..bridge.enumeration import check_enumerable
 from ..bridge.reparametrise import NonCentered
+from ..compiler import Native, NotFlatError, Program, Wrapped, load_native, or_impossible, trace_program
 from ..errors import CompilationError, PerformanceWarning, SamplingError
 from ..graph.plates.batching import all_at_once
 from .batched import Batched, FixedRows, Looped, NativeRows, Vmapped, map_disagreement
 from .closeness import close, first_line
 from .constrain import to_user_params
 from .flat import Flat, Slot, make_flat
-from .lowering import NotFlatError, Wrapped
-from .native import Native, load_native
-from .program import Program, or_impossible, trace_program
 from .slopes import site_of_wrong_slope
 from .starts import find_start
 from .unconstrain import to_sampled_values

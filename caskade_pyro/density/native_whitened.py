@@ -14,52 +14,9 @@ import numpy as np
 from .metric import Metric
 
 if TYPE_CHECKING:
-    from .native import Native
+    from ..compiler import Native
 
-__all__ = ["WHITENED", "NativeWhitened"]
-
-WHITENED = """
-// As density_logp, in coordinates w. The data are: buffers of the density; starts of rows, columns and values of the sparse
-// factor; the number of directions, the directions and their stretches; room for two vectors.
-static void density_directions(int64_t dim, double* x, const int64_t* rank, const double* directions, const double* stretches) {
-    for (int64_t r = 0; r < *rank; r++) {
-        const double* u = directions + r * dim;
-        double along = 0;
-        for (int64_t i = 0; i < dim; i++) along += u[i] * x[i];
-        along *= stretches[r];
-        for (int64_t i = 0; i < dim; i++) x[i] += along * u[i];
-    }
-}
-
-extern "C" int64_t density_whitened(uint64_t dim, const double* w, double* gradient, double* value, void* data) {
-    void* const* d = (void* const*)data;
-    const int64_t* starts = (const int64_t*)d[1];
-    const int64_t* columns = (const int64_t*)d[2];
-    const double* values = (const double*)d[3];
-    const int64_t* rank = (const int64_t*)d[4];
-    const double* directions = (const double*)d[5];
-    const double* stretches = (const double*)d[6];
-    double* along = (double*)d[7];
-    double* z = along + dim;
-    std::memcpy(along, w, dim * sizeof(double));
-    density_directions((int64_t)dim, along, rank, directions, stretches);
-    for (uint64_t i = 0; i < dim; i++) {
-        double sum = 0;
-        for (int64_t k = starts[i]; k < starts[i + 1]; k++) sum += values[k] * along[columns[k]];
-        z[i] = sum;
-    }
-    const int64_t wrong = density_logp(dim, z, gradient, value, d[0]);
-    if (wrong != 0) return wrong;
-    std::memset(along, 0, dim * sizeof(double));
-    for (uint64_t i = 0; i < dim; i++)
-        for (int64_t k = starts[i]; k < starts[i + 1]; k++) along[columns[k]] += values[k] * gradient[i];
-    density_directions((int64_t)dim, along, rank, directions, stretches);
-    std::memcpy(gradient, along, dim * sizeof(double));
-    return 0;
-}
-"""
-"""What stands in the C++ of each density after `density_logp`."""
-
+__all__ = ["NativeWhitened"]
 
 class NativeWhitened:
     """The arguments of the C function: they live as long as this object.

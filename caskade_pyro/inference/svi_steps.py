@@ -15,10 +15,9 @@ from torch import Tensor
 
 from ..bridge.bound import BoundModel
 from ..bridge.reparametrise import NonCentered
+from ..compiler import Program, load_native, trace_program
 from ..density import LogDensity
 from ..density.closeness import close, first_line
-from ..density.native import load_native
-from ..density.program import Program, trace_program
 from ..errors import CompilationError, PerformanceWarning, SamplingError
 from .engines import ENGINES
 from .flat_guide import FlatGuide, make_flat_guide

@@ -7,13 +7,18 @@ more than their arithmetic, and breaks the list of kernels that a compiled densi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
-__all__ = ["SMALL", "small_decompositions"]
+from ...errors import CompilationError
+from ..torch_internals import FakeTensorMode, make_fx, simpler_operations
+from .program import Program
+
+__all__ = ["SMALL", "simpler", "small_decompositions"]
 
 aten = torch.ops.aten
 
@@ -22,6 +27,34 @@ SMALL = 8
 
 PRODUCTS = 100_000
 """The most multiplications of a product of matrices that are summed in a loop; from there on libraries are faster."""
+
+
+def simpler(program: Program, known: Container[str]) -> Program:
+    """The same program in fewer kinds of operations.
+
+    Args:
+        program: The program.
+        known: The names of operations that may stay.
+
+    Raises:
+        CompilationError: It cannot be said in simpler ones.
+    """
+    fake = FakeTensorMode()
+    inputs = [fake.from_tensor(one) for one in program.inputs]
+
+    def run(*args: Tensor) -> Any:
+        return fx.Interpreter(program.graph).run(*args)
+
+    of_torch = simpler_operations()
+    unknown = {one: of for one, of in of_torch["all"].items() if one.__name__.partition(".")[0] not in known}
+    table = {**unknown, **of_torch["core"], **small_decompositions()}
+    try:
+        with torch.no_grad(), fake, warnings.catch_warnings(action="ignore"):
+            graph = make_fx(run, decomposition_table=table)(*inputs)
+    except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+        raise CompilationError(f"it cannot be written in simpler operations: {error}") from error
+    graph.graph.eliminate_dead_code()
+    return Program(graph, program.constants, program.point)
 
 
 def small_decompositions() -> dict[Any, Callable[..., Any]]:

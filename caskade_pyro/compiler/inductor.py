@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from ..errors import CompilationError
-from .closeness import first_line
-from .decompositions import small_decompositions
+from .failures import first_line, or_impossible
 from .lowered import Lowered
-from .program import Program, or_impossible
+from .torch_internals import FakeTensorMode, inductor, make_fx
+from .trace import Program, small_decompositions
 
 __all__ = ["NotFlatError", "Wrapped", "lower"]
 
@@ -134,32 +134,23 @@ class Buffers:
 
 @contextmanager
 def _recording(tape: Tape) -> Iterator[None]:
-    from torch._inductor.async_compile import AsyncCompile
-
     def declare(_: Any, __: list[str], source_code: str) -> Any:
         return tape.declare(source_code)
 
-    with mock.patch.object(AsyncCompile, "cpp_pybinding", declare):
+    with mock.patch.object(inductor().AsyncCompile, "cpp_pybinding", declare):
         yield
 
 
 def _wrapper(program: Program) -> Any:
     """What Inductor makes of a program, as a callable of a list of inputs."""
-    from torch._guards import TracingContext, tracing
-    from torch._inductor import config
-    from torch._inductor.compile_fx import compile_fx_inner
-    from torch._inductor.decomposition import select_decomp_table
-    from torch._inductor.virtualized import V
-    from torch._subclasses.fake_tensor import FakeTensorMode
-    from torch.fx.experimental.proxy_tensor import make_fx
-
+    parts = inductor()
     fake = FakeTensorMode()
     inputs = [fake.from_tensor(tensor) for tensor in program.inputs]
     settings = dict(SETTINGS)
     if torch.backends.cpu.get_cpu_capability() in {"AVX2", "AVX512"}:
         settings["cpp.vec_isa_ok"] = True  # torch has looked; trying the compiler takes seconds
 
-    table = {**select_decomp_table(), **small_decompositions()}
+    table = {**parts.select_decomp_table(), **small_decompositions()}
 
     def run(*args: Tensor) -> Any:
         return torch.fx.Interpreter(program.graph).run(*args)
@@ -167,14 +158,14 @@ def _wrapper(program: Program) -> Any:
     try:
         with (
             torch.no_grad(),
-            config.patch(settings),
-            V.set_fake_mode(fake),
-            tracing(TracingContext(fake)),
+            parts.config.patch(settings),
+            parts.V.set_fake_mode(fake),
+            parts.tracing(parts.TracingContext(fake)),
             warnings.catch_warnings(action="ignore"),  # torch warns of what it does itself
         ):
             with fake:
                 decomposed = make_fx(run, decomposition_table=table)(*inputs)
-            compiled: Any = compile_fx_inner(decomposed, inputs)
+            compiled: Any = parts.compile_fx_inner(decomposed, inputs)
             return compiled.current_callable
     except (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError) as error:
         # What Inductor raises where it cannot lower an operation, or where the C++ compiler fails.

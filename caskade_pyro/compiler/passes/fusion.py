@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from .loop_steps import Access, Buffer, Step, contiguous
+from ..ir import Access, Code, Step, contiguous
 
 __all__ = ["Nest", "Order", "is_whole"]
 
@@ -44,7 +44,7 @@ class Nest:
 
 
 def _is_serial(step: Step) -> bool:
-    return step.adds and step.out.table is not None
+    return step.combine is not None and (step.out.table is not None or not step.combine.is_sum)
 
 
 def is_whole(access: Access, shape: Sequence[int]) -> bool:
@@ -57,7 +57,7 @@ def _bounds(shape: Sequence[int]) -> set[int]:
 
 
 class Order:
-    """The order of some steps.
+    """The order of the steps of some code.
 
     Attributes:
         nests: The steps in nests, in the order in which they run.
@@ -66,8 +66,8 @@ class Order:
         kept: The buffers that are read from memory.
     """
 
-    def __init__(self, steps: Sequence[Step], buffers: Sequence[Buffer]) -> None:
-        self.steps, self.buffers = steps, buffers
+    def __init__(self, code: Code) -> None:
+        self.steps, self.buffers = code.steps, code.buffers
         self.nests = self._nests()
         self.home = {number: nest for nest in self.nests for number in nest.steps}
         self.members = [self._members(nest) for nest in self.nests]
@@ -84,7 +84,7 @@ class Order:
         if len(buffer.writers) != 1 or buffer.size != step.size or not is_whole(access, step.shape):
             return None
         other = self.steps[buffer.writers[0]]
-        return None if other.adds or not is_whole(other.out, other.shape) else buffer.writers[0]
+        return None if other.combine or not is_whole(other.out, other.shape) else buffer.writers[0]
 
     def _nests(self) -> list[Nest]:
         """The steps in nests, in the order in which they run."""
@@ -111,14 +111,14 @@ class Order:
         """The steps that must be over before a step runs, and those that may run in the same turn."""
         before: set[int] = set()
         beside: set[int] = set()
-        for access in step.operands:
+        for access in (read.access for read in step.reads):
             local = self.local_producer(step, access)
             if local is None:
                 before |= set(self.buffers[access.buffer].writers)
             else:
                 beside.add(local)
-        if step.adds:  # what is added to comes first
-            before |= {one for one in self.buffers[step.out.buffer].writers if not self.steps[one].adds}
+        if step.combine:  # what is added to comes first
+            before |= {one for one in self.buffers[step.out.buffer].writers if not self.steps[one].combine}
         return before, beside
 
     def _members(self, nest: Nest) -> list[int]:
@@ -126,7 +126,7 @@ class Order:
         found: dict[int, None] = {}
 
         def visit(number: int) -> None:
-            for access in self.steps[number].operands:
+            for access in (read.access for read in self.steps[number].reads):
                 local = self.local_producer(self.steps[number], access)
                 if local is not None and local not in found and self._is_computed_again(local, nest):
                     visit(local)
@@ -139,12 +139,11 @@ class Order:
     def _is_computed_again(self, number: int, nest: Nest) -> bool:
         """Whether a nest computes the result of a step of another nest itself: it is cheap, and its loops fit."""
         step = self.steps[number]
-        cheap = not any(mark in step.template for mark in ("::", "softplus", "sign_of"))
-        return cheap and nest.size > 1 and self.home[number] is not nest and nest.takes(step.shape)
+        return step.op.is_cheap and nest.size > 1 and self.home[number] is not nest and nest.takes(step.shape)
 
     def _read_from_memory(self, members: Sequence[int]) -> Iterator[Access]:
         there = set(members)
         for number in members:
-            for access in self.steps[number].operands:
+            for access in (read.access for read in self.steps[number].reads):
                 if self.local_producer(self.steps[number], access) not in there:
                     yield access

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..torch_internals import TorchDispatchMode
 from .lookups import as_indexing
 
 __all__ = ["INDEXING", "UntraceableError", "record"]

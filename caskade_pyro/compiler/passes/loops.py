@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .loop_steps import Access
+from ..ir import Access
 
 __all__ = ["Loops"]
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
 
-from ..bridge.distributions import NotFactorisedError
+from ..failures import or_impossible
+from ..torch_internals import make_fx
 from .recorder import UntraceableError, record
 
-__all__ = ["Program", "or_impossible", "trace_program"]
+__all__ = ["Program", "trace_program"]
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,6 @@ class Program:
     def inputs(self) -> list[Tensor]:
         """All that the graph takes."""
         return [self.point, *self.constants]
-
-
-def or_impossible(run: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) -> tuple[Tensor, Tensor]:
-    """A value and its gradient; NaN where a matrix cannot be factorised, which samplers take for a divergence."""
-    try:
-        return run(z)
-    except NotFactorisedError:
-        return z.new_full((), torch.nan), torch.full_like(z, torch.nan)
 
 
 def trace_program(log_density: Callable[[Tensor], Tensor], point: Tensor) -> Program:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import hashlib
@@ -24,13 +23,12 @@ from platformdirs import user_cache_path
 from torch import Tensor
 
 from ..errors import CompilationError
-from .loop_code import loops_are_fast, write_loops
+from .cpp import entry_points, write
+from .inductor import lower
 from .lowered import Lowered
-from .lowering import lower
-from .native_whitened import WHITENED
-from .program import Program
-from .scalar_code import baked, write_scalars
-from .scalar_views import NotSmallError
+from .passes import baked
+from .torch_internals import inductor as torchs_compiler
+from .trace import Program
 
 __all__ = ["Native", "cache_folder", "load_native"]
 
@@ -76,7 +74,7 @@ def _key(program: Program) -> str:
 @functools.cache
 def _own_code() -> str:
     """What makes the compiled code: another version of it makes other code."""
-    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.*"))]
     return hashlib.sha256(b"".join(sources)).hexdigest()
 
 
@@ -125,27 +123,22 @@ def _make(program: Program, folder: Path, inductor: bool = True) -> None:
 
 
 def _lowered(program: Program, inductor: bool) -> Lowered:
-    """A program in C++: in scalars if it is small, in loops of our own, or in Inductor's, which take longest to make."""
-    ours = loops_are_fast() and "clang" not in _compiler()
-    writers = (write_scalars, write_loops) if ours else (write_scalars,)
-    for write in writers:
-        with contextlib.suppress(NotSmallError):
-            return write(program)
-    if not inductor:
-        raise NotSmallError("only torch's Inductor can write it")
+    """A program in C++ of our own, or in Inductor's, which takes longest to make."""
+    try:
+        return write(program, loops="clang" not in _compiler())
+    except CompilationError:
+        if not inductor:
+            raise
     return lower(program)
 
 
 def _compile(source: Path) -> None:
-    from torch._inductor.cpp_builder import CppBuilder, CppTorchOptions
-    from torch._inductor.cpu_vec_isa import pick_vec_isa
-    from torch._inductor.exc import CppCompileError
-
+    parts = torchs_compiler()
     try:
-        with torch._inductor.config.patch({"cpp.vec_isa_ok": True}), warnings.catch_warnings(action="ignore"):
-            options = CppTorchOptions(vec_isa=pick_vec_isa(), warning_all=False)
-            CppBuilder(source.stem, [str(source)], options, str(source.parent)).build()
-    except (CppCompileError, OSError) as error:
+        with parts.config.patch({"cpp.vec_isa_ok": True}), warnings.catch_warnings(action="ignore"):
+            options = parts.CppTorchOptions(vec_isa=parts.pick_vec_isa(), warning_all=False)
+            parts.CppBuilder(source.stem, [str(source)], options, str(source.parent)).build()
+    except (parts.CppCompileError, OSError) as error:
         lines = [line for line in str(error).splitlines() if "error" in line.lower()]
         raise CompilationError(f"the C++ compiler failed: {lines[0] if lines else error}") from error
 
@@ -181,75 +174,20 @@ def _source(lowered: Lowered, program: Program) -> str:
         ]
         calls.append(f"        kernel_{kernel}({', '.join(pointers)});")
     scalar = {torch.float32: "float", torch.float64: "double"}[program.point.dtype]
-    text = TEMPLATE.format(
+    text = entry_points().format(
         calls="\n".join(calls),
         scalar=scalar,
         dim=program.point.numel(),
         gradient=f"b[{lowered.gradient[0]}] + {lowered.gradient[1]}",
         value=f"b[{lowered.value[0]}] + {lowered.value[1]}",
     )
-    return "\n".join(kernels) + text + WHITENED
+    return "\n".join(kernels) + text
 
 
 def _argument_types(source: str) -> list[str]:
     signature = re.search(r"void\s+kernel\(([^)]*)\)", source)
     arguments = signature.group(1).split(",") if signature else []
     return [re.sub(r"\s*\w+\s*$", "", argument).strip() for argument in arguments]
-
-
-TEMPLATE = """
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-
-// Whether a kernel threw, as it does for an index out of bounds.
-extern "C" {{ int64_t density_failed = 0; }}
-
-extern "C" int64_t density_run(char* const* b) {{
-    try {{
-{calls}
-    }} catch (...) {{
-        density_failed = 1;
-        return -1;
-    }}
-    return 0;
-}}
-
-// What nutpie calls: 0 for a finite density, above 0 where a trajectory diverges, below 0 for a wrong call.
-extern "C" int64_t density_logp(uint64_t dim, const double* x, double* gradient, double* value, void* buffers) {{
-    if (dim != {dim}) return -2;
-    char* const* b = (char* const*)buffers;
-    {scalar}* z = ({scalar}*)b[0];
-    for (int64_t i = 0; i < {dim}; i++) z[i] = ({scalar})x[i];
-    if (density_run(b) != 0) return 4;
-    const {scalar}* g = (const {scalar}*)({gradient});
-    const {scalar} v = *(const {scalar}*)({value});
-    bool finite = std::isfinite(v);
-    for (int64_t i = 0; i < {dim}; i++) {{
-        gradient[i] = g[i];
-        finite = finite && std::isfinite(g[i]);
-    }}
-    *value = v;
-    return finite ? 0 : 3;
-}}
-
-// Many rows, one after the other.
-extern "C" int64_t density_rows(int64_t rows, const {scalar}* z, {scalar}* values, {scalar}* gradients, char* const* b) {{
-    for (int64_t row = 0; row < rows; row++) {{
-        std::memcpy(b[0], z + row * {dim}, sizeof({scalar}) * {dim});
-        if (density_run(b) != 0) return -1;
-        values[row] = *(const {scalar}*)({value});
-        std::memcpy(gradients + row * {dim}, {gradient}, sizeof({scalar}) * {dim});
-    }}
-    return 0;
-}}
-
-extern "C" int64_t density_copy(uint64_t dim, uint64_t expanded, const double* x, double* out, void* buffers) {{
-    if (dim != {dim} || expanded != {dim}) return -2;
-    std::memcpy(out, x, dim * sizeof(double));
-    return 0;
-}}
-"""
 
 
 class Native:
@@ -302,7 +240,7 @@ class Native:
     def _check(self, outcome: int) -> None:
         if outcome != 0:
             self._failed.value = 0
-            raise IndexError("An index in the simulator is out of bounds.")
+            raise IndexError("In the simulator an index is out of bounds, or a whole number is divided by nought.")
 
     @property
     def failed(self) -> bool:

@@ -1,0 +1,8 @@
+"""From a traced program to code whose loops are known: the passes, in the order in which they run."""
+
+from .build import baked, build
+from .fusion import Nest, Order, is_whole
+from .loops import Loops
+from .scalars import written_out
+
+__all__ = ["Loops", "Nest", "Order", "baked", "build", "is_whole", "written_out"]
