@@ -20,8 +20,8 @@ from problems import NAMES, load
 from pyro.infer.mcmc.util import initialize_model
 
 import caskade_pyro as ck
-from caskade_pyro.density.flat import make_flat
 from caskade_pyro.compiler import load_native, trace_program
+from caskade_pyro.density.flat import make_flat
 
 ROUNDS, SECONDS = 7, 0.15
 ROUTES = ("Pyro", "traced", "compiled", "compiled, in C", "by hand in Pyro, in C", "bare, in C")

@@ -8,8 +8,8 @@ from registry import PAIRS
 
 import caskade_pyro as ck
 from caskade_pyro.compiler import cpp as scalar_code
-from caskade_pyro.density.batched import FixedRows, Looped, NativeRows, Vmapped, map_disagreement
 from caskade_pyro.compiler import trace_program
+from caskade_pyro.density.batched import FixedRows, Looped, NativeRows, Vmapped, map_disagreement
 
 ROWS = 5
 

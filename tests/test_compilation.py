@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import caskade_pyro as ck
-from caskade_pyro.compiler import library as native
 from caskade_pyro.compiler import UntraceableError, cpp, record, trace_program
+from caskade_pyro.compiler import library as native
 from caskade_pyro.compiler.cpp import loops_are_fast
 
 pytestmark = pytest.mark.usefixtures("float64")

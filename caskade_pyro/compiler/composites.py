@@ -49,6 +49,9 @@ class Builder(Protocol):
         """An array with values added to the elements of these numbers."""
 
 
+# Arithmetic
+
+
 def _add(build: Builder, dtype: torch.dtype, a: Any, b: Any, alpha: Any = 1) -> Array:
     return build.apply("plus", dtype, a, b if alpha == 1 else build.apply("mul", dtype, b, alpha))
 
@@ -69,7 +72,7 @@ def _pow(build: Builder, dtype: torch.dtype, a: Any, b: Any) -> Array:
     if isinstance(b, int | float) and dtype.is_floating_point:
         a = build.array(a, dtype)
         if b == 1:
-            return a
+            return build.of(a.places, dtype)
         if b in {2, 3}:
             square = build.apply("mul", dtype, a, a)
             return square if b == 2 else build.apply("mul", dtype, square, a)
@@ -181,7 +184,14 @@ def _replaced(build: Builder, dtype: torch.dtype, a: Any, at: Any, values: Any) 
 
 
 def _slice_scatter(
-    build: Builder, dtype: torch.dtype, a: Any, values: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+    build: Builder,
+    dtype: torch.dtype,
+    a: Any,
+    values: Any,
+    dim: int = 0,
+    start: Any = None,
+    end: Any = None,
+    step: int = 1,
 ) -> Array:
     places = build.array(a, dtype).places
     return _replaced(build, dtype, a, along(places, dim, bounded(places, dim, start, end, step)), values)
@@ -224,7 +234,6 @@ COMPOSITES: dict[str, Callable[..., Any]] = {
     "cat": _joined(np.concatenate),
     "stack": _joined(np.stack),
     "full_like": _filled(None),
-    "new_full": lambda build, dtype, _, sizes, value, *rest: build.array(torch.full(sizes, value, dtype=dtype), dtype),
     "zeros_like": _filled(0),
     "ones_like": _filled(1),
     "tril": _triangle(np.tril),

@@ -161,7 +161,9 @@ class Function:
     def known(self, read: Read) -> str | None:
         """The literal that is read, if it is one."""
         buffer = self.code.buffers[read.access.buffer]
-        return None if buffer.literal is None else brought(literal(buffer.literal, buffer.dtype), buffer.dtype, read.dtype)
+        return (
+            None if buffer.literal is None else brought(literal(buffer.literal, buffer.dtype), buffer.dtype, read.dtype)
+        )
 
     def brought(self, text: str, read: Read) -> str:
         """An element in the type in which it is computed with."""

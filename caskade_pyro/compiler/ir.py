@@ -179,7 +179,7 @@ class Code:
     def constant(self, tensor: Tensor) -> Places:
         """The places of a tensor that stands in the code."""
         flat = tensor.reshape(-1)
-        if len(flat) and bool(((flat == flat[0]) | ((flat != flat) & (flat[0] != flat[0]))).all()):
+        if len(flat) and torch.allclose(flat, flat[:1], rtol=0, atol=0, equal_nan=True):
             return np.broadcast_to(self.literal(flat[0].item(), tensor.dtype), tuple(tensor.shape))
         self._count_table(len(flat))
         return self.whole(self.buffer(tensor.dtype, len(flat), table=flat.contiguous())).reshape(tuple(tensor.shape))
@@ -294,4 +294,3 @@ def by_owner(code: Code, arrays: Sequence[Places], most: int) -> list[Any]:
         raise TooLargeError("its arrays are of too many pieces")
     order = np.argsort(group, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
-

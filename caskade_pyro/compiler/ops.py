@@ -17,7 +17,7 @@ import torch
 from .composites import COMPOSITES
 from .views import VIEWS
 
-__all__ = ["CAST", "OPERATIONS", "Combine", "Composite", "Operation", "Pointwise", "Reduction", "View"]
+__all__ = ["CAST", "OPERATIONS", "PARTS", "Combine", "Composite", "Operation", "Pointwise", "Reduction", "View"]
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,9 @@ POINTWISE: dict[str, Pointwise] = {
     "where": _any("{0} ? {1} : {2}", "brr"),
     "masked_fill": _any("{1} ? {2} : {0}", "rbr"),
 }
-"""Those that torch does not have under these names are parts of composites."""
+
+PARTS = {"plus", "minus", "quotient", "floor_quotient", "trunc_quotient", "power"}
+"""Those that torch does not have under these names: composites are made of them."""
 
 REDUCTIONS: dict[str, Reduction] = {
     "sum": Reduction(SUM, 0),

@@ -26,7 +26,6 @@ def simpler_operations() -> dict[Any, Any]:
 
 def inductor() -> Any:
     """The parts of torch's Inductor that are used here."""
-    import torch._inductor
     from torch._guards import TracingContext, tracing
     from torch._inductor import config
     from torch._inductor.async_compile import AsyncCompile

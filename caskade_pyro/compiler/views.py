@@ -36,7 +36,8 @@ def bounded(a: Places, dim: int, start: int | None, end: int | None, step: int) 
 
 
 def _slice(a: Places, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Places:
-    return a[along(a, dim, bounded(a, dim, start, end, step))]
+    found: Places = a[along(a, dim, bounded(a, dim, start, end, step))]
+    return found
 
 
 def _squeeze(a: Places, dim: Any = None) -> Places:
@@ -56,7 +57,7 @@ VIEWS: dict[str, Callable[..., Any]] = {
     "permute": lambda a, dims: a.transpose(tuple(dims)),
     "transpose": lambda a, one, other: a.swapaxes(one, other) if a.ndim else a,
     "t": lambda a: a.T,
-    "unsqueeze": lambda a, dim: np.expand_dims(a, dim),
+    "unsqueeze": np.expand_dims,
     "squeeze": _squeeze,
     "select": lambda a, dim, index: np.asarray(a[along(a, dim, index)]),
     "slice": _slice,

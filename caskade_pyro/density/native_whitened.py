@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NativeWhitened"]
 
+
 class NativeWhitened:
     """The arguments of the C function: they live as long as this object.
 

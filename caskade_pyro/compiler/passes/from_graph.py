@@ -27,7 +27,17 @@ FEW_PIECES, MOST_PIECES = 64, 20_000
 
 MOST_STEPS = 100_000
 
-IGNORED = {"dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking", "implicit", "unsafe", "generator"}
+IGNORED = {
+    "dtype",
+    "layout",
+    "device",
+    "pin_memory",
+    "memory_format",
+    "non_blocking",
+    "implicit",
+    "unsafe",
+    "generator",
+}
 """Arguments that say what the type of the result says, or where it lies in torch's memory."""
 
 CHECKS = {"_linalg_check_errors"}
@@ -196,7 +206,9 @@ class CodeBuilder:
                 found.reshape(-1)[where] = target
         return Array(np.broadcast_to(found, shape), dtype)
 
-    def _reduction(self, row: Reduction, dtype: torch.dtype, a: Array, dims: Any = None, keepdim: bool = False) -> Array:
+    def _reduction(
+        self, row: Reduction, dtype: torch.dtype, a: Array, dims: Any = None, keepdim: bool = False
+    ) -> Array:
         ndim = a.places.ndim
         axes = {dim % ndim for dim in ([dims] if isinstance(dims, int) else dims or range(ndim))} if ndim else set()
         sizes = a.places.shape
