@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 
-from caskade_pyro.density import native, scalar_code
+from caskade_pyro.density import loop_steps, native, scalar_code
 from caskade_pyro.density.loop_code import loops_are_fast, write_loops
 from caskade_pyro.density.loop_steps import StepWriter
 from caskade_pyro.density.program import trace_program
@@ -55,9 +55,12 @@ def compile_function(function, point, form, folder):
 
     try:
         # A function of many cases is larger than what is sensibly written out.
-        with mock.patch.multiple(scalar_code, MOST_INPUTS=10**6, FEW_LINES=10**6, MOST_LINES=10**6):
-            with mock.patch.object(native, "_lowered", write):
-                native._make(program, folder)
+        with (
+            mock.patch.multiple(scalar_code, MOST_INPUTS=10**6, FEW_LINES=10**6, MOST_LINES=10**6),
+            mock.patch.multiple(loop_steps, MOST_PIECES=10**6, MOST_STEPS=10**6, MOST_TABLED=10**6),
+            mock.patch.object(native, "_lowered", write),
+        ):
+            native._make(program, folder)
     except NotSmallError as error:
         raise CannotBeWritten(str(error)) from error
     plan = json.loads((folder / "plan.json").read_text())

@@ -8,7 +8,6 @@ exponentials and the like for them, which GNU's compiler calls.
 
 from __future__ import annotations
 
-import math
 import platform
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,13 +19,13 @@ from .loop_shapes import Loops
 from .loop_steps import Access, Buffer, Step, StepWriter
 from .lowered import Lowered
 from .program import Program
-from .scalar_code import KINDS, simpler
-from .scalar_operations import HEADER
+from .scalar_code import ending, literal, simpler
+from .scalar_operations import HEADER, KINDS
 from .scalar_views import UnknownOperationError
 
 __all__ = ["loops_are_fast", "write_loops"]
 
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-ffp-contract=fast")
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-ffp-contract=fast", "-fwrapv")
 
 BYTES = {"float": 4, "double": 8, "bool": 1, "int64_t": 8, "int32_t": 4, "uint8_t": 1}
 
@@ -64,12 +63,13 @@ def write_loops(program: Program) -> Lowered:
     except UnknownOperationError:
         writer = StepWriter(simpler(program))
         writer.run()
-    code = LoopCode(writer.steps, writer.buffers, writer.scalar)
+    code = LoopCode(writer.steps, writer.buffers)
     inputs = program.inputs
     read = [number for number in range(len(inputs)) if number not in writer.baked]
     arguments = [f"const {KINDS[inputs[number].dtype]}* in{number}" for number in read]
     arguments += [f"{writer.scalar}* gradient", f"{writer.scalar}* value", "char* work"]
-    body = "\n".join(code.lines())
+    lines = code.lines()
+    body = "\n".join([*lines, *ending(lines)])
     source = f'{HEADER}{VECTORS}\nextern "C" void kernel({", ".join(arguments)}) {{\n{body}\n}}\n'
     sizes = [one.numel() * one.element_size() for one in inputs]
     first, width = len(sizes), program.point.element_size()
@@ -79,11 +79,11 @@ def write_loops(program: Program) -> Lowered:
 
 
 class LoopCode:
-    """The loops of some steps, which compute in one type of floating numbers."""
+    """The loops of some steps."""
 
-    def __init__(self, steps: Sequence[Step], buffers: Sequence[Buffer], scalar: str) -> None:
+    def __init__(self, steps: Sequence[Step], buffers: Sequence[Buffer]) -> None:
         self.order = Order(steps, buffers)
-        self.steps, self.buffers, self.scalar = steps, buffers, scalar
+        self.steps, self.buffers = steps, buffers
         self.work = 0
         self.tables: dict[bytes, str] = {}
 
@@ -114,33 +114,29 @@ class LoopCode:
         return f"{self.buffers[access.buffer].name or f'w{access.buffer}'}[{index}]"
 
     def kind(self, access: Access) -> str:
-        """The type in which an element is computed with: inputs in single precision are read into double."""
-        kind = self.buffers[access.buffer].kind
-        return self.scalar if kind in ("float", "double") else kind
+        """The type of an element."""
+        return self.buffers[access.buffer].kind
 
     def number(self, access: Access, kind: str) -> str | None:
         """The literal that an access reads, in C++."""
         value = self.buffers[access.buffer].literal
-        if value is None:
-            return None
-        if isinstance(value, bool):
-            return "true" if value else "false"
-        if math.isnan(value) or math.isinf(value):
-            return f"({kind})({'NAN' if math.isnan(value) else '-INFINITY' if value < 0 else 'INFINITY'})"
-        return f"({kind})({value!r})"
+        return None if value is None else literal(value, kind)
 
-    def _read(self, access: Access) -> str:
+    def cast(self, text: str, access: Access, kind: str) -> str:
+        """An element in the type in which it is computed with."""
+        return text if self.kind(access) == kind else f"({kind}){text}"
+
+    def _read(self, access: Access, kind: str) -> str:
         """The one element of an access, in the type in which it is computed with."""
-        kind = self.kind(access)
-        cast = "" if kind == self.buffers[access.buffer].kind else f"({kind})"
-        return cast + self.memory(access, str(access.start))
+        return self.cast(self.memory(access, str(access.start)), access, kind)
 
     def _scalars(self, members: Sequence[int]) -> list[str]:
         """Steps of one turn."""
         found = []
         for number in members:
             step = self.steps[number]
-            shown = [self.number(one, step.operand_kind) or self._read(one) for one in step.operands]
+            kinds = zip(step.operands, step.operand_kinds, strict=True)
+            shown = [self.number(one, kind) or self._read(one, kind) for one, kind in kinds]
             result = step.template.format(*shown)
             if self.order.is_variable(step.out.buffer):
                 found.append(f"const {step.kind} s{step.out.buffer} = {result};")
@@ -215,7 +211,8 @@ class NestCode:
         return here and (step.adds or not own or step.out.buffer in self.code.order.kept)
 
     def _step(self, number: int, step: Step) -> None:
-        shown = [self._operand(step, access) for access in step.operands]
+        kinds = zip(step.operands, step.operand_kinds, strict=True)
+        shown = [self._operand(step, access, kind) for access, kind in kinds]
         depth = max((one for _, one in shown), default=0)
         value = step.template.format(*(text for text, _ in shown))
         if step.adds:
@@ -226,21 +223,22 @@ class NestCode:
         if self._is_written(number, step):
             self.opening[-1].append(f"{self._element(step.out, step.shape)} = v{number};")
 
-    def _operand(self, step: Step, access: Access) -> tuple[str, int]:
-        """An operand in C++, and the depth at which it is known."""
-        literal = self.code.number(access, step.operand_kind)
-        if literal is not None:
-            return literal, 0
+    def _operand(self, step: Step, access: Access, kind: str) -> tuple[str, int]:
+        """An operand in C++, in the type in which it is computed with, and the depth at which it is known."""
+        number = self.code.number(access, kind)
+        if number is not None:
+            return number, 0
         local = self.code.order.local_producer(step, access)
         if local in self.depths:
-            return f"v{local}", self.depths[local]
+            return self.code.cast(f"v{local}", access, kind), self.depths[local]
         name = f"l{len(self.loaded)}"
         depth = self.loops.depth(access, step.shape)
         key = Access(access.buffer, access.start, self.loops.strides(access, step.shape), access.table)
         if key not in self.loaded:
             self.loaded[key] = name, depth
             self.opening[depth].append(f"const {self.code.kind(access)} {name} = {self._element(access, step.shape)};")
-        return self.loaded[key]
+        name, depth = self.loaded[key]
+        return self.code.cast(name, access, kind), depth
 
     def _element(self, access: Access, shape: tuple[int, ...]) -> str:
         strides = self.loops.strides(access, shape)

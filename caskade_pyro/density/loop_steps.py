@@ -17,9 +17,9 @@ import numpy as np
 from torch import Tensor, fx
 
 from .program import Program
-from .scalar_code import Writer
+from .scalar_code import Writer, as_kind
 from .scalar_operations import WRITTEN
-from .scalar_views import VIEWS, Array, NotSmallError, UnknownOperationError, numbers
+from .scalar_views import VIEWS, Array, NotSmallError, UnknownOperationError, triangle, numbers
 
 __all__ = ["Access", "Buffer", "Step", "StepWriter", "contiguous"]
 
@@ -58,7 +58,7 @@ class Step:
     Attributes:
         template: The operation in C++, with a place for each operand.
         operands: What it reads.
-        operand_kind: The type in which it works.
+        operand_kinds: The type in which it works with each.
         kind: The type of its result.
         shape: The loops, without those of one turn.
         out: Where the result goes.
@@ -67,7 +67,7 @@ class Step:
 
     template: str
     operands: tuple[Access, ...]
-    operand_kind: str
+    operand_kinds: tuple[str, ...]
     kind: str
     shape: tuple[int, ...]
     out: Access
@@ -145,7 +145,7 @@ class StepWriter(Writer):
     def number(self, value: Any) -> Array:
         """The place of a number."""
         plain = value.item() if isinstance(value, np.generic) else value
-        key = (bool if isinstance(plain, bool) else float, repr(float(plain)))
+        key = (type(plain), repr(plain))
         if key not in self.literals:
             self.literals[key] = self.buffer("", 1, literal=plain)
         return np.array(self.buffers[self.literals[key]].base, dtype=np.int32)
@@ -156,10 +156,35 @@ class StepWriter(Writer):
             return np.asarray(value) if isinstance(value, np.int32) else self.number(value)
         if value.dtype == np.int32:
             return value
-        distinct, where = np.unique(value.astype(np.float64), return_inverse=True)
-        if len(distinct) > MOST_PIECES:
-            raise NotSmallError("it computes with what it looks up")
-        return np.array([self.number(one)[()] for one in distinct], dtype=np.int32)[where].reshape(value.shape)
+        found = np.empty(value.shape, np.int32)
+        seen: dict[tuple[type, str], Any] = {}
+        for index in np.ndindex(value.shape):
+            key = (type(value[index]), repr(value[index]))
+            if key not in seen:
+                seen[key] = self.number(value[index])[()]
+                if len(seen) > MOST_PIECES:
+                    raise NotSmallError("it computes with what it looks up")
+            found[index] = seen[key]
+        return found
+
+    def conform(self, a: Array, kind: str) -> Array:
+        """The places of the same values in one type."""
+        a = self.places(a)
+        if a.size == 0:
+            return a
+        found = np.empty(a.shape, np.int32)
+        pieces = self._pieces([a])
+        for where in pieces:
+            part = a.reshape(-1) if where is None else a.reshape(-1)[where]
+            owner = self.buffers[self._owner(part) or 0]
+            if owner.literal is None:
+                piece = part if owner.kind == kind else self.each("{0}", (part if where is not None else a,), kind, kind)
+            else:
+                piece = np.broadcast_to(self.number(as_kind(owner.literal, kind)), part.shape)
+            if where is None:
+                return piece.reshape(a.shape) if owner.literal is None and owner.kind != kind else (a if owner.literal is None else np.broadcast_to(piece.reshape(-1)[0], a.shape))
+            found.reshape(-1)[where] = piece
+        return found
 
     def zeros(self, shape: Sequence[int]) -> Array:
         """An array of zeros, to be written into."""
@@ -198,9 +223,16 @@ class StepWriter(Writer):
     # Steps
 
     def step(
-        self, template: str, arrays: Sequence[Array], kinds: tuple[str, str], out: Array, adds: bool = False
+        self,
+        template: str,
+        arrays: Sequence[Array],
+        kinds: tuple[str | Sequence[str], str],
+        out: Array,
+        adds: bool = False,
     ) -> None:
         """Add an operation on arrays that each lie in one buffer, with the kinds of its operands and its result."""
+        operands, kind = kinds
+        wanted = (operands,) * len(arrays) if isinstance(operands, str) else tuple(operands)
         owners = [self._owner(one) for one in (*arrays, out)]
         accesses = [
             self.access(one, owner) for one, owner in zip((*arrays, out), owners, strict=True) if owner is not None
@@ -209,11 +241,11 @@ class StepWriter(Writer):
             raise NotSmallError("an operand lies in several buffers")
         shape = tuple(size for size in out.shape if size != 1)
         self.buffers[accesses[-1].buffer].writers.append(len(self.steps))
-        self.steps.append(Step(template, tuple(accesses[:-1]), *kinds, shape, accesses[-1], adds))
+        self.steps.append(Step(template, tuple(accesses[:-1]), wanted, kind, shape, accesses[-1], adds))
         if len(self.steps) > MOST_STEPS:
             raise NotSmallError("it has too many operations for loops of our own")
 
-    def each(self, template: str, args: Sequence[Any], operands: str, kind: str) -> Array:
+    def each(self, template: str, args: Sequence[Any], operands: str | Sequence[str], kind: str) -> Array:
         """An operation on each element of arrays, brought to one shape; what is repeated is computed once."""
         full = np.broadcast_arrays(*(self.places(one) for one in args))
         shape = full[0].shape
@@ -336,11 +368,13 @@ def _index_put(
 def _short(name: str) -> Callable[..., Any]:
     """An operation along a dim, one operation after the other, where these are few."""
 
-    def found(writer: StepWriter, node: fx.Node, kind: str, a: Array, dims: Any = None, *rest: Any) -> Any:
-        axes = [dims] if isinstance(dims, int) else dims or range(a.ndim)
+    def found(
+        writer: StepWriter, node: fx.Node, kind: str, a: Array, dims: Any = None, *rest: Any, **others: Any
+    ) -> Any:
+        axes = [] if a.ndim == 0 else [dims] if isinstance(dims, int) else dims or range(a.ndim)
         if math.prod(a.shape[axis] for axis in axes) > MOST_PIECES:
             raise UnknownOperationError(f"{name} of many elements is not known in loops")
-        return WRITTEN[name](writer, node, kind, a, dims, *rest)
+        return WRITTEN[name](writer, node, kind, a, dims, *rest, **others)
 
     return found
 
@@ -360,6 +394,8 @@ OWN: dict[str, Callable[..., Any]] = {
     "constant_pad_nd": lambda writer, _, __, a, pad, value=0: VIEWS["constant_pad_nd"](
         a, pad, writer.number(value)[()]
     ),
+    "tril": lambda writer, _, __, a, diagonal=0: triangle(a, diagonal, np.tril, writer.number(0)[()]),
+    "triu": lambda writer, _, __, a, diagonal=0: triangle(a, diagonal, np.triu, writer.number(0)[()]),
 }
 ARRANGING: dict[str, Callable[..., Any]] = {
     "select": lambda a, dim, index: np.asarray(a[(slice(None),) * (dim % a.ndim) + (index,)]),

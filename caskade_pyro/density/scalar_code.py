@@ -26,13 +26,12 @@ from .decompositions import small_decompositions
 from .lowered import Lowered
 from .program import Program
 from .recorder import INDEXING
-from .scalar_operations import CAST, CHECKS, COMPARING, HEADER, PLAIN, SAME, WRITTEN
+from .scalar_operations import (
+    CHECKS, COMPARING, FLOATING, HEADER, KINDS, LOGICAL, OF_WHOLE, PLAIN, SAME, WRITTEN,
+)  # fmt: skip
 from .scalar_views import VIEWS, Array, NotSmallError, UnknownOperationError, as_array
 
-__all__ = ["KINDS", "MOST_INPUTS", "Writer", "baked", "simpler", "write_scalars"]
-
-KINDS = {torch.float32: "float", torch.float64: "double", **CAST}
-"""The types of tensors in C++."""
+__all__ = ["MOST_INPUTS", "Writer", "as_kind", "baked", "ending", "literal", "simpler", "write_scalars"]
 
 MOST_INPUTS = 2_000
 """The most numbers that a density may read to be written out."""
@@ -105,7 +104,7 @@ def write_scalars(program: Program) -> Lowered:
     arguments += [f"{writer.scalar}* gradient", f"{writer.scalar}* value"]
     results = [f"gradient[{i}] = {writer.use(one)};" for i, one in enumerate(gradient.reshape(-1))]
     results.append(f"*value = {writer.use(value.reshape(-1)[0])};")
-    body = "\n    ".join([*writer.lines, *results])
+    body = "\n    ".join([*writer.lines, *results, *ending(writer.lines)])
     source = f'{HEADER}\nextern "C" void kernel({", ".join(arguments)}) {{\n    {body}\n}}\n'
     sizes = [one.numel() * one.element_size() for one in program.inputs]
     first = len(sizes)
@@ -116,8 +115,36 @@ def write_scalars(program: Program) -> Lowered:
     )
 
 
-FLAGS = ("-O1", "-ffp-contract=off")
-"""No loops are in it that more would speed up."""
+FLAGS = ("-O1", "-ffp-contract=off", "-fwrapv")
+"""No loops are in it that more would speed up; whole numbers wrap around, as torch's do."""
+
+
+def ending(lines: Sequence[str]) -> list[str]:
+    """What stands at the end of the function: whole numbers that were divided by zero are an error."""
+    divides = any("quotient_" in line or "modulo(" in line or "rest_trunc(" in line for line in lines)
+    return ["if (divided_by_zero) { divided_by_zero = false; throw 1; }"] if divides else []
+
+
+def as_kind(number: Any, kind: str) -> Any:
+    """A number of Python as a type of C++ holds it."""
+    plain = number.item() if isinstance(number, np.generic) else number
+    if kind == "bool":
+        return bool(plain)
+    if kind in FLOATING:
+        return float(np.float32(plain)) if kind == "float" else float(plain)
+    return int(plain) % 256 if kind == "uint8_t" else int(plain)
+
+
+def literal(number: Any, kind: str) -> str:
+    """A number of Python in C++."""
+    value = as_kind(number, kind)
+    if kind == "bool":
+        return "true" if value else "false"
+    if kind not in FLOATING:
+        return f"({kind})({value + 1}LL - 1)" if value == -(2**63) else f"({kind})({value}LL)"
+    if math.isnan(value) or math.isinf(value):
+        return f"({kind})({'NAN' if math.isnan(value) else '-INFINITY' if value < 0 else 'INFINITY'})"
+    return f"({kind})({value!r})"
 
 
 class Writer:
@@ -131,6 +158,7 @@ class Writer:
         self.scalar = KINDS[program.point.dtype]
         self.lines: list[str] = []
         self.names: dict[tuple[str, str], str] = {}
+        self.kinds: dict[str, str] = {}
         self.values: dict[fx.Node, Any] = {}
         self.baked = baked(program)
         # Where lines come of large tensors and not of many operations, loops are compiled sooner.
@@ -152,39 +180,34 @@ class Writer:
         raise NotSmallError("it has no results")
 
     def use(self, element: Any, kind: str | None = None) -> str:
-        """An element as it stands in C++."""
-        if isinstance(element, str):
-            return element
+        """An element as it stands in C++, in a type."""
         kind = kind or self.scalar
-        if isinstance(element, (bool, np.bool_)):
-            return "true" if element else "false"
-        number = float(element)
-        if math.isnan(number) or math.isinf(number):
-            shown = "NAN" if math.isnan(number) else "-INFINITY" if number < 0 else "INFINITY"
-            return f"({kind})({shown})"
-        shown = repr(int(element) if isinstance(element, (int, np.integer)) else number)
-        return f"({kind})({shown})"
+        if not isinstance(element, str):
+            return literal(element, kind)
+        return element if self.kinds[element] == kind else f"({kind}){element}"
 
     def let(self, expression: str, kind: str) -> str:
         """The variable that holds an expression; a new one only if it has not been computed yet."""
         name = self.names.get((expression, kind))
         if name is None:
             name = self.names[expression, kind] = f"v{len(self.names)}"
+            self.kinds[name] = kind
             self.lines.append(f"const {kind} {name} = {expression};")
         return name
 
     def _input(self, number: int, tensor: Tensor) -> Array:
         if number in self.baked:
             return np.array(tensor.numpy(), dtype=object)
-        cast = "" if self.input_kind(tensor) in (self.scalar, *CAST.values()) else f"({self.scalar})"
+        kind = self.input_kind(tensor)
         found = np.empty(tensor.numel(), dtype=object)
-        found[:] = [f"{cast}in{number}[{i}]" for i in range(tensor.numel())]
+        found[:] = [f"in{number}[{i}]" for i in range(tensor.numel())]
+        self.kinds.update(dict.fromkeys(found, kind))
         return found.reshape(tuple(tensor.shape))
 
     def input_kind(self, tensor: Tensor) -> str:
-        """The type of an input in C++; single precision is read into double, but not the other way."""
-        if torch.promote_types(tensor.dtype, self.program.point.dtype) != self.program.point.dtype:
-            raise NotSmallError("some of it is in double precision, but not its result")
+        """The type of an input in C++."""
+        if tensor.dtype not in KINDS:
+            raise NotSmallError(f"it reads {tensor.dtype}")
         return KINDS[tensor.dtype]
 
     def _node(self, node: fx.Node) -> Any:
@@ -198,38 +221,74 @@ class Writer:
         if name in CHECKS:
             return None
         if name in self.views:
-            return self.views[name](*args, **kwargs)
+            return self._viewed(node, self.views[name](*args, **kwargs))
         if name not in PLAIN and name not in self.written:
             raise UnknownOperationError(f"{name} is not known in scalars")
         kind = self._kind(node)
         if name in PLAIN and not kwargs:
-            operands = kind if name not in COMPARING else self._operands(node)
-            return self.each(PLAIN[name], [*args, *_defaults(node)], operands, kind)
+            operands = self._operands(node, name, kind)
+            whole = operands not in FLOATING and name in OF_WHOLE
+            template = OF_WHOLE[name] if whole else "!{0}" if (name, kind) == ("bitwise_not", "bool") else PLAIN[name]
+            return self.each(template, [*args, *_defaults(node)], operands, kind)
         if name in self.written:
-            return self.written[name](self, node, kind, *args, **kwargs)
+            return self.conform(self.written[name](self, node, kind, *args, **kwargs), kind)
         raise UnknownOperationError(f"{name} is not known in scalars")
 
     def _kind(self, node: fx.Node) -> str:
         value = node.meta.get("val")
         if not isinstance(value, Tensor):
             raise NotSmallError(f"{node.target} gives more than one tensor")
-        if value.is_floating_point():
-            return self.scalar
-        if value.dtype not in CAST:
+        if value.dtype not in KINDS:
             raise NotSmallError(f"it computes with {value.dtype}")
-        return CAST[value.dtype]
+        return KINDS[value.dtype]
 
-    def _operands(self, node: fx.Node) -> str:
-        """The type in which a comparison is made."""
-        tensors = [one.meta["val"] for one in node.all_input_nodes]
-        return self.scalar if any(one.is_floating_point() for one in tensors) else "int64_t"
+    def _operands(self, node: fx.Node, name: str, kind: str) -> str | tuple[str, ...]:
+        """The types in which an operation works, by torch's rules of promotion."""
+        if name == "where":
+            return "bool", kind, kind
+        if name == "masked_fill":
+            return kind, "bool", kind
+        if name in LOGICAL:
+            return "bool"
+        if name not in COMPARING:
+            return kind
+        found: Any = fx.node.map_arg(node.args, lambda one: one.meta["val"])
+        dtype = found[0].dtype if len(found) == 1 else torch.result_type(*found)
+        if dtype not in KINDS:
+            raise NotSmallError(f"it compares {dtype}")
+        return KINDS[dtype]
 
-    def each(self, template: str, args: Sequence[Any], operands: str, kind: str) -> Array:
-        """An operation on each element of arrays, brought to one shape."""
+    def _viewed(self, node: fx.Node, found: Any) -> Any:
+        """Views as they are; what puts tensors or numbers of several kinds together brings them to one."""
+        value = node.meta.get("val")
+        if not isinstance(value, Tensor) or not isinstance(found, np.ndarray):
+            return found
+        dtypes = {one.meta["val"].dtype for one in node.all_input_nodes if isinstance(one.meta.get("val"), Tensor)}
+        rearranges = dtypes == {value.dtype} and "pad" not in str(node.target)
+        return found if rearranges else self.conform(found, self._kind(node))
+
+    def conform(self, a: Array, kind: str) -> Array:
+        """An array all of whose elements are of one type."""
+        found = np.empty(a.shape, dtype=object)
+        for index in np.ndindex(a.shape):
+            one = a[index]
+            if not isinstance(one, str):
+                found[index] = as_kind(one, kind)
+            else:
+                found[index] = one if self.kinds[one] == kind else self.let(f"({kind}){one}", kind)
+        return found
+
+    def number(self, value: Any) -> Array:
+        """A number as an array."""
+        return as_array(value)
+
+    def each(self, template: str, args: Sequence[Any], operands: str | Sequence[str], kind: str) -> Array:
+        """An operation on each element of arrays, brought to one shape and to the kinds of operands."""
         arrays = np.broadcast_arrays(*(as_array(one) for one in args))
+        kinds = [operands] * len(arrays) if isinstance(operands, str) else operands
         found = np.empty(arrays[0].shape, dtype=object)
         for index in np.ndindex(found.shape):
-            shown = [self.use(one[index], operands) for one in arrays]
+            shown = [self.use(one[index], wanted) for one, wanted in zip(arrays, kinds, strict=True)]
             found[index] = self.let(template.format(*shown), kind)
         return found
 

@@ -65,8 +65,16 @@ def _pad(a: Array, pad: Sequence[int], value: Any = 0) -> Array:
         found = found[(slice(None),) * axis + (slice(max(-before, 0), found.shape[axis] - max(-after, 0)),)]
         widths = [(0, 0)] * a.ndim
         widths[axis] = (max(before, 0), max(after, 0))
-        found = np.pad(found, widths, constant_values=float(value))
+        padded = np.full([before + size + after for (before, after), size in zip(widths, found.shape, strict=True)], value, found.dtype)
+        padded[tuple(slice(before, before + size) for (before, _), size in zip(widths, found.shape, strict=True))] = found
+        found = padded
     return found
+
+
+def triangle(a: Array, diagonal: int, of_ones: Callable[[Array, int], Array], zero: Any = 0) -> Array:
+    """A triangle of a matrix, and zeros elsewhere; numpy's own would write the number of its first variable there."""
+    kept = of_ones(np.ones(a.shape[-2:], dtype=bool), diagonal)
+    return np.where(kept, a, np.asarray(zero, dtype=a.dtype))
 
 
 def _full(sizes: Sequence[int], value: Any, **_: Any) -> Array:
@@ -103,9 +111,9 @@ VIEWS: dict[str, Callable[..., Any]] = {
     "select": lambda a, dim, index: a[(slice(None),) * (dim % a.ndim) + (index,)] if a.ndim > 1 else as_array(a[index]),
     "slice": _slice,
     "diagonal": _diagonal,
-    "flip": np.flip,
-    "tril": np.tril,
-    "triu": np.triu,
+    "flip": lambda a, dims: np.flip(a, tuple(dims)),
+    "tril": lambda a, diagonal=0: triangle(a, diagonal, np.tril),
+    "triu": lambda a, diagonal=0: triangle(a, diagonal, np.triu),
     "stack": _stack,
     "cat": _cat,
     "unbind": lambda a, dim=0: [as_array(one) for one in np.moveaxis(a, dim, 0)],
@@ -117,7 +125,7 @@ VIEWS: dict[str, Callable[..., Any]] = {
     "zeros_like": lambda a, **_: _full(a.shape, 0),
     "ones_like": lambda a, **_: _full(a.shape, 1),
     "scalar_tensor": lambda value, **_: as_array(value),
-    "arange": lambda *ends, **_: np.array(range(*ends), dtype=object),
+    "arange": lambda *ends, **_: np.array(np.arange(*ends).tolist(), dtype=object),
     "index": _index,
     "copy": lambda a, values, *_: np.broadcast_to(values, a.shape),
     "split_with_sizes": lambda a, sizes, dim=0: np.split(a, np.cumsum(sizes)[:-1], axis=dim),
