@@ -19,6 +19,11 @@ HEADER = """
 #include <cstdint>
 #include <type_traits>
 static thread_local bool divided_by_zero = false;  // a whole number, which torch refuses
+// Of what does not fit C++ says nothing; the processor gives the smallest.
+template <typename I, typename T> static inline I whole(T x) {
+    const T edge = T(sizeof(I) == 8 ? 9223372036854775808.0 : 2147483648.0);
+    return x >= -edge && x < edge ? I(x) : I(1) << (8 * sizeof(I) - 1);
+}
 template <typename T> static inline T absolute(T x) { return x < 0 ? T(0 - x) : (x == 0 ? T(0) : x); }
 template <typename T> static inline T quotient_trunc(T a, T b) {
     if constexpr (std::is_floating_point<T>::value) return T(std::trunc(a / b));
@@ -202,8 +207,9 @@ def _copy(writer: Arithmetic, node: fx.Node, kind: str, a: Array, **_: Any) -> A
     before = node.all_input_nodes[0].meta["val"].dtype
     if node.meta["val"].dtype == before:
         return a
-    # By way of a wider one, as the processor does it: of what does not fit C++ says nothing.
-    template = "(uint8_t)(int64_t){0}" if kind == "uint8_t" and before.is_floating_point else f"({kind}){{0}}"
+    whole = before.is_floating_point and kind not in (*FLOATING, "bool")
+    # By way of a wider one, as torch does it.
+    template = f"({kind})whole<{'int32_t' if kind == 'int32_t' else 'int64_t'}>({{0}})" if whole else f"({kind}){{0}}"
     return writer.each(template, (a,), KINDS[before], kind)
 
 
