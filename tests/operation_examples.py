@@ -74,7 +74,7 @@ def _scaled(name, call):
 def _rounded_div(many):
     for mode in ("floor", "trunc"):
         yield from binary(
-            f"div {mode}", lambda a, b, mode=mode: torch.div(a, b, rounding_mode=mode), many, nonzero=True
+            f"div {mode}", lambda a, b, mode=mode: torch.div(a, b, rounding_mode=mode), many, divides=True
         )
 
 

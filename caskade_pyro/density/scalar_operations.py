@@ -25,7 +25,7 @@ template <typename I, typename T> static inline I whole(T x) {
     return x >= -edge && x < edge ? I(x) : I(1) << (8 * sizeof(I) - 1);
 }
 template <typename T> static inline T absolute(T x) { return x < 0 ? T(0 - x) : (x == 0 ? T(0) : x); }
-template <typename T> static inline T quotient_trunc(T a, T b) {
+template <typename T> static T quotient_trunc(T a, T b) {
     if constexpr (std::is_floating_point<T>::value) return T(std::trunc(a / b));
     if (b == 0) {
         divided_by_zero = true;
@@ -33,16 +33,16 @@ template <typename T> static inline T quotient_trunc(T a, T b) {
     }
     return std::is_signed<T>::value && b == T(-1) ? T(0 - a) : T(a / b);
 }
-template <typename T> static inline T rest_trunc(T a, T b) {
+template <typename T> static T rest_trunc(T a, T b) {
     if constexpr (std::is_floating_point<T>::value) return T(std::fmod(a, b));
     if (std::is_signed<T>::value && b == T(-1)) return 0;
     return T(a - quotient_trunc(a, b) * b);
 }
-template <typename T> static inline T modulo(T a, T b) {
+template <typename T> static T modulo(T a, T b) {
     const T rest = rest_trunc(a, b);
     return rest != 0 && (rest < 0) != (b < 0) ? T(rest + b) : rest;
 }
-template <typename T> static inline T quotient_floor(T a, T b) {
+template <typename T> static T quotient_floor(T a, T b) {
     if constexpr (std::is_floating_point<T>::value) {
         if (b == 0) return a / b;
         const T rest = T(std::fmod(a, b));
@@ -54,7 +54,7 @@ template <typename T> static inline T quotient_floor(T a, T b) {
     const T found = quotient_trunc(a, b);
     return rest_trunc(a, b) != 0 && (a < 0) != (b < 0) ? T(found - 1) : found;
 }
-template <typename T> static inline T power(T a, T b) {
+template <typename T> static T power(T a, T b) {
     if constexpr (std::is_floating_point<T>::value) return T(std::pow(a, b));
     if (b < 0) return a == T(1) ? T(1) : a == T(-1) ? (b % 2 == 0 ? T(1) : T(-1)) : T(0);
     T found = 1;
@@ -64,7 +64,7 @@ template <typename T> static inline T power(T a, T b) {
 template <typename T> static inline T sign_of(T x) { return T((x > 0) - (x < 0)); }
 template <typename T> static inline T larger(T a, T b) { return a != a ? a : (a > b ? a : (b != b ? b : b)); }
 template <typename T> static inline T smaller(T a, T b) { return a != a ? a : (a < b ? a : (b != b ? b : b)); }
-template <typename T> static inline T softplus(T x, T beta, T bound) {
+template <typename T> static T softplus(T x, T beta, T bound) {
     return x * beta > bound ? x : std::log1p(std::exp(x * beta)) / beta;
 }
 template <typename T> static T digamma(T given) {
@@ -87,7 +87,7 @@ template <typename T> static T erfcx(T given) {
     for (int k = 1; k <= 12; k++) found += term *= -(2 * k - 1) / (2 * x * x);
     return T(found / (x * 1.7724538509055160273));
 }
-template <typename T> static inline T softplus_slope(T g, T x, T beta, T bound) {
+template <typename T> static T softplus_slope(T g, T x, T beta, T bound) {
     const T e = std::exp(x * beta);
     return x * beta > bound ? g : g * e / (e + 1);
 }
