@@ -97,6 +97,7 @@ class LogDensity:
         self._program: Program | None = None
         self._compiled: Compiled | None = None
         self._backends = list(BACKENDS)
+        self._wrong: str | None = None
         self._eager_because: str | None = None
         self._looped_because: str | None = None
         self._mapped = self._told = False
@@ -280,24 +281,27 @@ class LogDensity:
         Returns:
             This density, compiled where that was possible; otherwise `eager_because` says why not.
         """
-        if self._compiled is None and self._program is not None:
-            points = torch.cat([self._beside(), prior_points(self._flat, FROM_PRIORS)])
-            why: list[str] = []
-            while self._backends and self._compiled is None:
-                try:
-                    compiled = BACKENDS[self._backends[0]](self._program)
-                except CompilationError as error:
-                    why.append(f"it cannot be compiled: {error}")
-                else:
-                    if disagreement(compiled.run, self._program.run, points, self._program) is None:
-                        self._compiled = compiled
-                        break
-                    why.append(f"the code that {self._backends[0]} differs from its traced form, {OURS}")
-                self._backends.pop(0)
-            # What the last one says is what keeps it from being compiled, unless one before was wrong.
-            wrong = [one for one in why if OURS in one]
-            self._eager_because = None if self._compiled else (wrong or why or [self._eager_because])[-1]
+        if self._compiled is None and self._program is not None and self._backends:
+            self._eager_because = self._compile_by_one(self._program)
         return self
+
+    def _compile_by_one(self, program: Program) -> str | None:
+        """Why nobody can make code of a program, or None after the first who can; those who cannot are not asked again."""
+        points = torch.cat([self._beside(), prior_points(self._flat, FROM_PRIORS)])
+        because = self._wrong
+        while self._backends:
+            maker = self._backends[0]
+            try:
+                compiled = BACKENDS[maker](program)
+            except CompilationError as error:
+                because = self._wrong or f"it cannot be compiled: {error}"
+            else:
+                if disagreement(compiled.run, program.run, points, program) is None:
+                    self._compiled = compiled
+                    return None
+                because = self._wrong = f"the code that {maker} differs from its traced form, {OURS}"
+            self._backends.pop(0)
+        return because
 
     def distrust(self, draws: Tensor) -> str | None:
         """Compare the form that runs with the next slower one at draws of a posterior, and leave it where they differ.
@@ -316,15 +320,19 @@ class LogDensity:
             if disagreement(self._compiled.run, self._program.run, draws, self._program) is None:
                 return None
             wrong = f"the code that {self._backends.pop(0)} differs from its traced form at draws of the posterior, {OURS}"
-            self._compiled = None
-            self.compile()
+            self._compiled, self._wrong = None, wrong
+            self._eager_because = self._compile_by_one(self._program)
         else:
             wrong = self._of_traced(self._program, draws, MOST_SECONDS)
             if wrong is None:
                 return None
-            self._program = None
-        self._eager_because = self._eager_because or (None if self._compiled else wrong)
+            self._program, self._eager_because = None, wrong
         return wrong
+
+    @property
+    def wrong_code(self) -> str | None:
+        """Which code was found wrong and is not used, in one line; None if none was."""
+        return self._wrong
 
     @property
     def native(self) -> Native | None:
