@@ -67,7 +67,7 @@ def test_density_compiled_by_inductor_is_that_of_the_hand_written_model(name, mo
     """At random points value and gradient, in kernels by Inductor, are those of the hand-written model."""
     monkeypatch.setenv("CASKADE_PYRO_CACHE", str(tmp_path))
     monkeypatch.setattr(scalar_code, "MOST_INPUTS", 0)
-    monkeypatch.setattr(scalar_code, "loops_are_fast", lambda: False)
+    monkeypatch.setattr(native, "loops_are_fast", lambda: False)
     pair = PAIRS[name]()
     density = ck.LogDensity(pair.bound, noncentered=False).compile()
     assert (density.form, density.eager_because) == ("compiled", None)

@@ -9,16 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import CompilationError
+from .failures import UnknownOperationError
 from .views import along, bounded
 
-__all__ = ["COMPOSITES", "Array", "Builder", "UnknownOperationError"]
+__all__ = ["COMPOSITES", "Array", "Builder"]
 
 Places = np.ndarray[Any, Any]
-
-
-class UnknownOperationError(CompilationError):
-    """An operation is not known here; written in others, it may be."""
 
 
 class Array(Protocol):
@@ -78,8 +74,10 @@ def _pow(build: Builder, dtype: torch.dtype, a: Any, b: Any) -> Array:
             return square if b == 2 else build.apply("mul", dtype, square, a)
         if b == 0.5:
             return build.apply("sqrt", dtype, a)
-        if b == -1:
-            return build.apply("reciprocal", dtype, a)
+        if b in {-1, -2}:
+            return build.apply("reciprocal", dtype, a if b == -1 else build.apply("mul", dtype, a, a))
+        if b == -0.5:
+            return build.apply("rsqrt", dtype, a)
     return build.apply("power", dtype, a, b)
 
 

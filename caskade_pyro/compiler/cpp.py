@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .composites import UnknownOperationError
-from .ir import CTYPES, Access, Code, Read, Step, TooLargeError
+from .failures import TooLargeError, UnknownOperationError
+from .ir import CTYPES, Access, Code, Read, Step
 from .lowered import Lowered
 from .ops import OPERATIONS, Combine
 from .passes import Loops, Nest, Order, baked, build, is_whole, written_out
@@ -54,7 +54,7 @@ def write(program: Program, loops: bool = True) -> Lowered:
         loops: Whether it may be written as loops, where it is not small.
 
     Raises:
-        CompilationError: It is too large, or has an operation that the table does not have and that no others make.
+        NotWrittenError: It is too large, or has an operation that the table does not have and that no others make.
     """
     try:
         code = build(program)
@@ -62,7 +62,7 @@ def write(program: Program, loops: bool = True) -> Lowered:
         code = build(simpler(program, OPERATIONS))
     with contextlib.suppress(TooLargeError):
         return write_scalars(program, code)
-    if not loops or not loops_are_fast():
+    if not loops:
         raise TooLargeError("it is too large for code without loops")
     return write_loops(program, code)
 
@@ -100,7 +100,7 @@ def _lowered(program: Program, code: Code, flags: tuple[str, ...]) -> Lowered:
     function = Function(code)
     body = "\n".join(function.lines())
     if "whole_" in body:  # where torch raises
-        body += "\nif (divided_by_nought) { divided_by_nought = 0; throw 0; }"
+        body += "\nif (divided_by_zero) { divided_by_zero = 0; throw 0; }"
     vectors = _text("vectors.h") if flags is LOOP_FLAGS else ""
     source = f'{_text("header.h")}{vectors}\nextern "C" void kernel({", ".join(arguments)}) {{\n{body}\n}}\n'
     sizes = [one.numel() * one.element_size() for one in inputs]
@@ -212,7 +212,11 @@ def brought(text: str, own: torch.dtype, wanted: torch.dtype) -> str:
     """An expression in another type."""
     if own == wanted:
         return text
-    return f"({text} != 0)" if wanted == torch.bool else f"({CTYPES[wanted]})({text})"
+    if wanted == torch.bool:
+        return f"({text} != 0)"
+    if own.is_floating_point and not wanted.is_floating_point:  # by way of a wider one, as torch does it
+        text = f"whole<{'int32_t' if wanted == torch.int32 else 'int64_t'}>({text})"
+    return f"({CTYPES[wanted]})({text})"
 
 
 def expression(step: Step, operands: Sequence[str]) -> str:

@@ -7,10 +7,31 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["NotFactorisedError", "first_line", "or_impossible"]
+from ..errors import CompilationError
+
+__all__ = [
+    "NotFactorisedError",
+    "NotWrittenError",
+    "TooLargeError",
+    "UnknownOperationError",
+    "first_line",
+    "or_impossible",
+]
 
 NotFactorisedError: type[RuntimeError] = torch.linalg.LinAlgError  # type: ignore[attr-defined]
 """What torch raises where a matrix is singular or not positive definite."""
+
+
+class NotWrittenError(CompilationError):
+    """We have no code for a function; torch's Inductor may have."""
+
+
+class TooLargeError(NotWrittenError):
+    """A function is too large for this way of writing it."""
+
+
+class UnknownOperationError(NotWrittenError):
+    """An operation is not known here; written in others, it may be."""
 
 
 def or_impossible(run: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) -> tuple[Tensor, Tensor]:

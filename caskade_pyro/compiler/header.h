@@ -3,8 +3,14 @@
 #include <limits>
 #include <type_traits>
 
-// Whether whole numbers were divided by nought, where torch raises.
-static thread_local int64_t divided_by_nought = 0;
+// Whether whole numbers were divided by zero, where torch raises.
+static thread_local int64_t divided_by_zero = 0;
+
+// Of what does not fit into a whole number C++ says nothing; the processor gives the smallest.
+template <typename I, typename T> static inline I whole(T x) {
+    const T edge = T(sizeof(I) == 8 ? 9223372036854775808.0 : 2147483648.0);
+    return x >= -edge && x < edge ? I(x) : std::numeric_limits<I>::lowest();
+}
 
 template <typename T> static inline T lowest() {
     return std::is_floating_point<T>::value ? T(-INFINITY) : std::numeric_limits<T>::lowest();
@@ -31,11 +37,11 @@ template <typename T> static inline T floor_quotient(T a, T b) {
     return whole - found > T(0.5) ? found + 1 : found;
 }
 template <typename T> static inline T whole_quotient(T a, T b) {
-    if (b == 0) { divided_by_nought = 1; return 0; }
+    if (b == 0) { divided_by_zero = 1; return 0; }
     return std::is_signed<T>::value && b == T(-1) ? T(-a) : T(a / b);
 }
 template <typename T> static inline T whole_rest(T a, T b) {
-    if (b == 0) { divided_by_nought = 1; return 0; }
+    if (b == 0) { divided_by_zero = 1; return 0; }
     return std::is_signed<T>::value && b == T(-1) ? T(0) : T(a % b);
 }
 template <typename T> static inline T whole_modulo(T a, T b) {

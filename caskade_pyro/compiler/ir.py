@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 
 from ..errors import CompilationError
+from .failures import NotWrittenError, TooLargeError
 from .ops import Combine, Pointwise
 
-__all__ = ["CTYPES", "Access", "Buffer", "Code", "Places", "Read", "Step", "TooLargeError", "by_owner", "contiguous"]
+__all__ = ["CTYPES", "Access", "Buffer", "Code", "Places", "Read", "Step", "by_owner", "contiguous"]
 
 Places = np.ndarray[Any, np.dtype[np.int32]]
 
@@ -38,10 +39,6 @@ MOST_ELEMENTS = 20_000_000
 
 MOST_TABLED = 50_000
 """The most entries of tables, which stand in the code."""
-
-
-class TooLargeError(CompilationError):
-    """A program is too large for this way of writing it."""
 
 
 @dataclass(frozen=True)
@@ -152,10 +149,10 @@ class Code:
 
         Raises:
             TooLargeError: There is too much memory.
-            CompilationError: C++ has no such type.
+            NotWrittenError: C++ has no such type.
         """
         if dtype not in CTYPES:
-            raise CompilationError(f"it computes with {dtype}")
+            raise NotWrittenError(f"it computes with {dtype}")
         base = self.buffers[-1].base + self.buffers[-1].size if self.buffers else 0
         if size > MOST_ELEMENTS or base + size >= 2**31:
             raise TooLargeError("its arrays are too large for loops of our own")

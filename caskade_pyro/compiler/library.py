@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +24,8 @@ from platformdirs import user_cache_path
 from torch import Tensor
 
 from ..errors import CompilationError
-from .cpp import entry_points, write
+from .cpp import entry_points, loops_are_fast, write
+from .failures import NotWrittenError
 from .inductor import lower
 from .lowered import Lowered
 from .passes import baked
@@ -44,37 +46,57 @@ def cache_folder() -> Path:
     return Path(given) if given else user_cache_path("caskade_pyro") / "densities"
 
 
-def load_native(program: Program, *, inductor: bool = True) -> Native:
+def load_native(program: Program, *, inductor: bool = False) -> Native:
     """The compiled form of a program, from the cache or made now.
 
     Args:
         program: The program.
-        inductor: Whether torch's Inductor may write the code, which takes seconds, where we cannot.
+        inductor: Whether torch's Inductor is to write the code, which takes seconds, and not we.
 
     Raises:
         CompilationError: It cannot be compiled here; the message says why in one line.
+        NotWrittenError: It is too large for us, or has an operation that we do not know.
         NotFlatError: It needs more than kernels.
     """
     if program.point.device.type != "cpu":
         raise CompilationError(f"the model's tensors are on {program.point.device}, and only the CPU's are compiled")
-    folder = cache_folder() / _key(program)
+    folder = cache_folder() / _key(program, inductor)
+    refused = folder.with_suffix(".refused")
+    if refused.exists():
+        raise NotWrittenError(refused.read_text())
     if not (folder / "plan.json").exists():
-        _make(program, folder, inductor)
+        try:
+            _make(program, folder, inductor)
+        except NotWrittenError as error:
+            # Writing a large program to find that out takes a while, and need not be done again.
+            refused.parent.mkdir(parents=True, exist_ok=True)
+            refused.write_text(str(error))
+            raise
     plan = json.loads((folder / "plan.json").read_text())
     return Native(folder / f"density{_suffix()}", plan, program)
 
 
-def _key(program: Program) -> str:
+def _key(program: Program, inductor: bool) -> str:
     """The name of a program's folder: whatever changes the compiled code changes the name."""
     looked_up = [(number, tuple(one.shape), one.tolist()) for number, one in baked(program).items()]
-    things = (_own_code(), program.key(), looked_up, torch.__version__, platform.machine(), _processor(), _compiler())
+    maker = (inductor, _writes_loops())
+    things = (
+        _own_code(),
+        program.key(),
+        looked_up,
+        torch.__version__,
+        platform.machine(),
+        _processor(),
+        _compiler(),
+        maker,
+    )
     return hashlib.sha256(repr(things).encode()).hexdigest()[:32]
 
 
 @functools.cache
 def _own_code() -> str:
     """What makes the compiled code: another version of it makes other code."""
-    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.*"))]
+    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*")) if path.suffix in {".py", ".h"}]
     return hashlib.sha256(b"".join(sources)).hexdigest()
 
 
@@ -101,7 +123,7 @@ def _suffix() -> str:
     return ".dll" if sys.platform == "win32" else ".so"
 
 
-def _make(program: Program, folder: Path, inductor: bool = True) -> None:
+def _make(program: Program, folder: Path, inductor: bool = False) -> None:
     """Lower, compile and put into the cache, all at once, so that no other process sees half of it."""
     if _compiler().startswith("no "):
         raise CompilationError(f"there is no C++ compiler ({_compiler().removeprefix('no ')}) on this machine")
@@ -123,13 +145,12 @@ def _make(program: Program, folder: Path, inductor: bool = True) -> None:
 
 
 def _lowered(program: Program, inductor: bool) -> Lowered:
-    """A program in C++ of our own, or in Inductor's, which takes longest to make."""
-    try:
-        return write(program, loops="clang" not in _compiler())
-    except CompilationError:
-        if not inductor:
-            raise
-    return lower(program)
+    """A program in C++: ours, or Inductor's, which takes longest to make."""
+    return lower(program) if inductor else write(program, loops=_writes_loops())
+
+
+def _writes_loops() -> bool:
+    return loops_are_fast() and "clang" not in _compiler()
 
 
 def _compile(source: Path) -> None:
@@ -178,6 +199,7 @@ def _source(lowered: Lowered, program: Program) -> str:
         calls="\n".join(calls),
         scalar=scalar,
         dim=program.point.numel(),
+        failed=len(lowered.sizes),
         gradient=f"b[{lowered.gradient[0]}] + {lowered.gradient[1]}",
         value=f"b[{lowered.value[0]}] + {lowered.value[1]}",
     )
@@ -193,7 +215,8 @@ def _argument_types(source: str) -> list[str]:
 class Native:
     """A density in a shared library, with its buffers.
 
-    Not for several threads at once: they would write into the same buffers.
+    It has one set of buffers, so calls from several threads wait for each other; a sampler that is given the addresses is alone
+    with them.
 
     Args:
         library: The file.
@@ -208,14 +231,15 @@ class Native:
             raise CompilationError(f"the compiled density cannot be loaded: {error}") from error
         inputs = [tensor.detach().clone(memory_format=torch.contiguous_format) for tensor in program.inputs]
         written = [torch.zeros(size, dtype=torch.uint8) for size in plan["sizes"][len(inputs) :]]
-        self.buffers = [*inputs, *written]
+        self._failed = torch.zeros(1, dtype=torch.int64)
+        self.buffers = [*inputs, *written, self._failed]
+        self._one_at_a_time = threading.Lock()
         self.pointers = (ctypes.c_void_p * len(self.buffers))(*(buffer.data_ptr() for buffer in self.buffers))
         self.z = inputs[0]
         self.gradient = self._result(plan["gradient"], self.z.shape)
         self.value = self._result(plan["value"], torch.Size(()))
         self._run, self._rows = self.library.density_run, self.library.density_rows
         self._run.restype = self._rows.restype = ctypes.c_int64
-        self._failed = ctypes.c_int64.in_dll(self.library, "density_failed")
 
     def _result(self, place: list[int], shape: torch.Size) -> Tensor:
         buffer, offset = place
@@ -224,28 +248,30 @@ class Native:
         return raw[offset : offset + size].view(self.z.dtype).reshape(shape)
 
     def run(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The value and the gradient at a vector."""
-        self.z.copy_(z)
-        self._check(self._run(self.pointers))
-        return self.value.clone(), self.gradient.clone()
+        """The value and the gradient at a vector; from any thread, one after the other, since all write into one memory."""
+        with self._one_at_a_time:
+            self.z.copy_(z)
+            self._check(self._run(self.pointers))
+            return self.value.clone(), self.gradient.clone()
 
     def run_rows(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The values ``(n,)`` and the gradients ``(n, dim)`` at the rows of ``(n, dim)``."""
         rows = z.to(self.z.dtype).contiguous()
         values, gradients = rows.new_empty(len(rows)), torch.empty_like(rows)
         addresses = [ctypes.c_void_p(one.data_ptr()) for one in (rows, values, gradients)]
-        self._check(self._rows(ctypes.c_int64(len(rows)), *addresses, self.pointers))
+        with self._one_at_a_time:
+            self._check(self._rows(ctypes.c_int64(len(rows)), *addresses, self.pointers))
         return values, gradients
 
     def _check(self, outcome: int) -> None:
         if outcome != 0:
-            self._failed.value = 0
-            raise IndexError("In the simulator an index is out of bounds, or a whole number is divided by nought.")
+            self._failed.zero_()
+            raise IndexError("An index in the simulator is out of bounds, or a whole number is divided by zero.")
 
     @property
     def failed(self) -> bool:
         """Whether a call by a sampler has failed."""
-        return bool(self._failed.value)
+        return bool(self._failed)
 
     @property
     def address(self) -> int:

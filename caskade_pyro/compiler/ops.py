@@ -169,10 +169,10 @@ POINTWISE: dict[str, Pointwise] = {
         name: _any(f"{{0}} {sign} {{1}}", "pp")
         for name, sign in {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}.items()
     },
-    "logical_and": BOTH,
-    "logical_or": EITHER,
-    "logical_xor": _any("{0} != {1}", "bb"),
-    "logical_not": _any("!{0}", "b"),
+    "logical_and": _any("{0} != 0 && {1} != 0", "pp"),
+    "logical_or": _any("{0} != 0 || {1} != 0", "pp"),
+    "logical_xor": _any("({0} != 0) != ({1} != 0)", "pp"),
+    "logical_not": _any("{0} == 0", "o"),
     "bitwise_and": Pointwise((None, "{0} & {1}", "{0} && {1}"), "rr"),
     "bitwise_or": Pointwise((None, "{0} | {1}", "{0} || {1}"), "rr"),
     "bitwise_xor": Pointwise((None, "{0} ^ {1}", "{0} != {1}"), "rr"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import threading
+import time
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -13,15 +16,17 @@ from torch import Tensor
 from ..bridge import BoundModel, check_bound
 from ..bridge.enumeration import check_enumerable
 from ..bridge.reparametrise import NonCentered
-from ..compiler import Native, NotFlatError, Program, Wrapped, load_native, or_impossible, trace_program
+from ..compiler import Native, Program, or_impossible, trace_program
 from ..errors import CompilationError, PerformanceWarning, SamplingError
 from ..graph.plates.batching import all_at_once
+from .agreement import disagreement
 from .batched import Batched, FixedRows, Looped, NativeRows, Vmapped, map_disagreement
 from .closeness import close, first_line
+from .compiled import BACKENDS, Compiled
 from .constrain import to_user_params
 from .flat import Flat, Slot, make_flat
 from .slopes import site_of_wrong_slope
-from .starts import find_start
+from .starts import find_start, prior_points
 from .unconstrain import to_sampled_values
 
 __all__ = ["BESIDE", "LogDensity"]
@@ -30,6 +35,17 @@ ValueAndGradient = tuple[Tensor, Tensor]
 
 BESIDE = (0.0, 0.1, -0.2)
 """Where, beside the starting point, the forms of a density are compared."""
+
+FROM_PRIORS = 4
+"""At how many draws from the priors they are, too."""
+
+MOST_SECONDS = 1.0
+"""How long a traced form may be compared with the model itself, which takes much longer, after a run."""
+
+OURS = "which is a bug of caskade_pyro and not of the model: please report the model"
+
+_pyros_stack = threading.RLock()
+"""Pyro keeps its effect handlers in one place for all threads."""
 
 
 class LogDensity:
@@ -78,7 +94,9 @@ class LogDensity:
         if self._flat.dim == 0:
             raise SamplingError(f"{bound!r} has no continuous param to sample.")
         self._program: Program | None = None
-        self._compiled: Native | Wrapped | None = None
+        self._compiled: Compiled | None = None
+        self._backends = list(BACKENDS)
+        self._wrong: str | None = None
         self._eager_because: str | None = None
         self._looped_because: str | None = None
         self._mapped = self._told = False
@@ -90,7 +108,7 @@ class LogDensity:
             # make_fx raises these where the model branches on a value, or holds what has no tensor operations.
             self._eager_because = f"it cannot be traced: {first_line(error)}"
         else:
-            self._eager_because = self._disagreement(program.run)
+            self._eager_because = self._of_traced(program, self._beside())
             self._program = None if self._eager_because else program
         self._check_slopes()
 
@@ -262,15 +280,60 @@ class LogDensity:
         Returns:
             This density, compiled where that was possible; otherwise `eager_because` says why not.
         """
-        if self._compiled is None and self._program is not None:
-            try:
-                compiled = _compile(self._program)
-            except CompilationError as error:
-                self._eager_because = f"it cannot be compiled: {error}"
-                return self
-            self._eager_because = self._disagreement(compiled.run, self._program.single)
-            self._compiled = None if self._eager_because else compiled
+        if self._compiled is None and self._program is not None and self._backends:
+            self._eager_because = self._compile_by_one(self._program)
         return self
+
+    def _compile_by_one(self, program: Program) -> str | None:
+        """Why nobody can make code of a program, or None after the first who can; those who cannot are not asked again."""
+        points = torch.cat([self._beside(), prior_points(self._flat, FROM_PRIORS)])
+        because = self._wrong
+        while self._backends:
+            maker = self._backends[0]
+            try:
+                compiled = BACKENDS[maker](program)
+            except CompilationError as error:
+                because = self._wrong or f"it cannot be compiled: {error}"
+            else:
+                if disagreement(compiled.run, program.run, points, program) is None:
+                    self._compiled = compiled
+                    return None
+                because = self._wrong = f"the code that {maker} differs from its traced form, {OURS}"
+            self._backends.pop(0)
+        return because
+
+    def distrust(self, draws: Tensor) -> str | None:
+        """Compare the form that runs with the next slower one at draws of a posterior, and leave it where they differ.
+
+        Args:
+            draws: Some vectors ``(n, dim)``.
+
+        Returns:
+            What was found, in one line, where the form was wrong: the density runs in the next one from now on, and what
+            was computed has to be computed again. None where it was right.
+        """
+        if self._program is None:
+            return None
+        draws = draws.to(dtype=self.dtype, device=self.device)
+        if self._compiled is not None:
+            if disagreement(self._compiled.run, self._program.run, draws, self._program) is None:
+                return None
+            wrong = (
+                f"the code that {self._backends.pop(0)} differs from its traced form at draws of the posterior, {OURS}"
+            )
+            self._compiled, self._wrong = None, wrong
+            self._eager_because = self._compile_by_one(self._program)
+        else:
+            wrong = self._of_traced(self._program, draws, MOST_SECONDS)
+            if wrong is None:
+                return None
+            self._program, self._eager_because = None, wrong
+        return wrong
+
+    @property
+    def wrong_code(self) -> str | None:
+        """Which code was found wrong and is not used, in one line; None if none was."""
+        return self._wrong
 
     @property
     def native(self) -> Native | None:
@@ -297,7 +360,8 @@ class LogDensity:
         return self._eager(z)
 
     def _eager(self, z: Tensor) -> ValueAndGradient:
-        return or_impossible(self._by_model, z)
+        with _pyros_stack:
+            return or_impossible(self._by_model, z)
 
     def _by_model(self, z: Tensor) -> ValueAndGradient:
         leaf = z.detach().clone().requires_grad_()
@@ -323,14 +387,20 @@ class LogDensity:
                 "have a backward pass of its own? Write it in operations of torch."
             )
 
-    def _disagreement(self, form: Any, single: bool = False) -> str | None:
-        """Why a form cannot be used: it differs from the model at the starting point or beside it."""
-        for z in self._beside():
-            if not all(close(a, b, single) for a, b in zip(form(z), self._eager(z), strict=True)):
-                return (
-                    "its traced form differs from the model's own density: does the simulator keep state, or draw "
-                    "random numbers?"
-                )
+    def _of_traced(self, program: Program, points: Tensor, seconds: float = math.inf) -> str | None:
+        """Why the traced form cannot be used: it differs from the model at one of some points, or would, had time been left."""
+        end = time.monotonic() + seconds
+        for z in points:
+            if disagreement(program.run, self._eager, z[None], program) is not None:
+                again = self._eager(z), self._eager(z)
+                if not all(close(a, b, program.single) for a, b in zip(*again, strict=True)):
+                    return (
+                        "the model's own density is another at each call: the simulator seems to keep state, or to draw "
+                        "random numbers"
+                    )
+                return f"its traced form differs from the model's own density; unless the simulator keeps state, {OURS}"
+            if time.monotonic() > end:
+                break
         return None
 
     def _beside(self) -> Tensor:
@@ -364,13 +434,6 @@ class OfVector(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> Any:
         (gradient,) = ctx.saved_tensors
         return gradient * outer[0], None
-
-
-def _compile(program: Program) -> Native | Wrapped:
-    try:
-        return load_native(program)
-    except NotFlatError:
-        return Wrapped(program)
 
 
 def _rebuild(bound: BoundModel, noncentered: NonCentered, compiled: bool) -> LogDensity:

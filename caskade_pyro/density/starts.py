@@ -23,7 +23,7 @@ from ..graph.plates.distributions import without_validation
 from .closeness import first_line
 from .flat import Flat, FromFlat
 
-__all__ = ["find_start"]
+__all__ = ["find_start", "prior_points"]
 
 TRIES = 100
 TRIES_NEAR_MEDIANS = 10
@@ -101,3 +101,19 @@ def _vector(flat: Flat, strategy: Any) -> Tensor:
     with pyro.validation_enabled(False), without_validation(), torch.no_grad(), poutine.block():
         trace = poutine.trace(InitMessenger(strategy)(flat.model)).get_trace()
         return flat.vector(trace)
+
+
+def prior_points(flat: Flat, count: int, seed: int = 0) -> Tensor:
+    """Vectors ``(n, dim)`` drawn from the priors: as many as asked for, or fewer where they are not finite."""
+    found = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for _ in range(count):
+            try:
+                with pyro.validation_enabled(False), without_validation(), torch.no_grad(), poutine.block():
+                    z = flat.vector(poutine.trace(flat.model).get_trace())
+            except NotFactorisedError:
+                continue
+            if bool(torch.isfinite(z).all()):
+                found.append(z)
+    return torch.stack(found) if found else torch.zeros(0, flat.dim, dtype=flat.dtype)

@@ -13,7 +13,7 @@ __all__ = ["ENGINES", "choose_engine"]
 ENGINES = ("auto", "compiled", "pyro")
 
 
-def choose_engine(engine: str, density: LogDensity, vectorized: bool, stacklevel: int) -> str:
+def choose_engine(engine: str, density: LogDensity, vectorized: bool, stacklevel: int, told: bool = False) -> str:
     """Compile the density as far as it can be, and say who samples it: ``"nutpie"``, ``"pyro"`` or ``"vectorized"``.
 
     Args:
@@ -22,6 +22,7 @@ def choose_engine(engine: str, density: LogDensity, vectorized: bool, stacklevel
         density: The density.
         vectorized: Whether all chains run as one batch.
         stacklevel: Where to say that the warning comes from.
+        told: Whether it was said before why the density runs as it does.
 
     Raises:
         SamplingError: There is no such engine, or the density cannot be compiled but has to be.
@@ -40,10 +41,13 @@ def choose_engine(engine: str, density: LogDensity, vectorized: bool, stacklevel
         message = f"The density runs {density.form} instead of compiled, because {density.eager_because}"
         if engine == "compiled":
             raise SamplingError(f"{message}.")
-        warn(
-            PerformanceWarning(f"{message}. The posterior is the same, but sampling takes longer."),
-            stacklevel=stacklevel + 1,
-        )
+        if not told:
+            warn(
+                PerformanceWarning(f"{message}. The posterior is the same, but sampling takes longer."),
+                stacklevel=stacklevel + 1,
+            )
+    elif density.wrong_code is not None and not told:
+        warn(PerformanceWarning(f"The density is compiled otherwise: {density.wrong_code}."), stacklevel=stacklevel + 1)
     if vectorized:
         return "vectorized"
     if find_spec("nutpie") is None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..bridge.bound import BoundModel
 from ..bridge.reparametrise import NonCentered
+from ..density import LogDensity
 from ..density.constrain import to_user_params
 from ..density.flat import Slot, make_flat
 from ..errors import SamplingError
@@ -152,16 +153,43 @@ def run_svi(
     Raises:
         SamplingError: The guide is unknown, the loss is not finite, or the step cannot be compiled but has to be.
     """
-    losses: list[float] = []
     _check_guide(bound, guide)
     density = density_for(bound, noncentered, engine, stacklevel + 1)
+    traced = False
+    while True:
+        found, taking = _run_once(
+            bound, guide, steps, seed, lr, particles, noncentered, engine, progress, density, traced, stacklevel + 1
+        )
+        if not taking.distrust(stacklevel + 1):
+            return found
+        traced = traced or taking.guide_is_wrong
+        if density is not None and density.form == "eager":
+            density = None
+
+
+def _run_once(
+    bound: BoundModel,
+    guide: str | Callable[..., Any],
+    steps: int,
+    seed: int,
+    lr: float,
+    particles: int,
+    noncentered: NonCentered,
+    engine: str,
+    progress: bool,
+    density: LogDensity | None,
+    traced: bool,
+    stacklevel: int,
+) -> tuple[Fitted, Steps]:
+    """Fit on a density as it is, and say what took the steps."""
+    losses: list[float] = []
     with seeded(stream_seed(seed, 0)), pyro.get_param_store().scope() as params:
         model = bound.noncentered(noncentered)
         fitted = _make_guide(guide, poutine.block(model, hide=_discrete(bound)) if bound.has_discrete else model)
         fitted()  # guides make their params when they run for the first time
         _check_supports(fitted, bound, noncentered)
         settings = {"lr": lr, "lrd": 0.1 ** (1 / steps)}
-        taking = make_steps(bound, fitted, model, density, settings, particles, engine, stacklevel + 1)
+        taking = make_steps(bound, fitted, model, density, settings, particles, engine, stacklevel + 1, traced)
         try:
             _take_steps(taking, steps, lr, losses, progress)
         except KeyboardInterrupt:
@@ -171,7 +199,8 @@ def run_svi(
         if isinstance(fitted, autoguide.AutoLaplaceApproximation):
             fitted = fitted.laplace_approximation()
     complete = len(losses) == steps
-    return Fitted(bound, fitted, np.array(losses), noncentered, seed, params, complete, taking.form)
+    found = Fitted(bound, fitted, np.array(losses), noncentered, seed, params, complete, taking.form)
+    return found, taking
 
 
 def _take_steps(taking: Steps, steps: int, lr: float, losses: list[float], progress: bool) -> None:

@@ -17,10 +17,13 @@ from ..bridge.bound import BoundModel
 from ..bridge.reparametrise import NonCentered
 from ..compiler import Program, load_native, trace_program
 from ..density import LogDensity
+from ..density.agreement import disagreement
 from ..density.closeness import close, first_line
+from ..density.log_density import OURS
 from ..errors import CompilationError, PerformanceWarning, SamplingError
 from .engines import ENGINES
 from .flat_guide import FlatGuide, make_flat_guide
+from .trusted import POINTS, distrusted
 
 __all__ = ["UNTRACEABLE", "CompiledElbo", "Steps", "density_for", "make_steps", "pyros_elbo"]
 
@@ -35,12 +38,16 @@ class Steps(Protocol):
     """Takes the steps of a fit."""
 
     form: str
+    guide_is_wrong: bool
 
     def step(self) -> float:
         """Take one, and say the loss before it."""
 
     def finish(self) -> None:
         """Leave the params of the guide in Pyro's param store."""
+
+    def distrust(self, stacklevel: int) -> bool:
+        """Whether the steps were wrong, which is then said, and have to be taken again on what is right from now on."""
 
 
 def density_for(bound: BoundModel, noncentered: NonCentered, engine: str, stacklevel: int) -> LogDensity | None:
@@ -65,6 +72,9 @@ def density_for(bound: BoundModel, noncentered: NonCentered, engine: str, stackl
     if engine == "pyro" or bound.subsample_size:
         return None
     density = LogDensity(bound, noncentered).compile()
+    if density.wrong_code is not None and density.form == "compiled":
+        message = f"The density is compiled otherwise: {density.wrong_code}."
+        warn(PerformanceWarning(message), stacklevel=stacklevel + 1)
     if density.eager_because is not None:
         _tell(engine, f"the density runs {density.form}, because {density.eager_because}", stacklevel + 1)
     return None if density.form == "eager" else density
@@ -79,6 +89,7 @@ def make_steps(
     particles: int,
     engine: str,
     stacklevel: int,
+    traced: bool = False,
 ) -> Steps:
     """The steps of a fit, compiled where there is a density to compile them on.
 
@@ -91,13 +102,14 @@ def make_steps(
         particles: How many draws estimate the gradient of each step.
         engine: ``"auto"``, ``"compiled"`` or ``"pyro"``.
         stacklevel: Where to say that a warning comes from.
+        traced: Whether the guide is not to be compiled.
 
     Raises:
         SamplingError: The guide cannot be compiled but has to be.
     """
     if density is not None:
         try:
-            elbo = CompiledElbo(make_flat_guide(guide, density.flat), density)
+            elbo = CompiledElbo(make_flat_guide(guide, density.flat), density, traced)
             elbo.check(model, pyros_elbo(bound, 1))
         except UNTRACEABLE as error:
             _tell(engine, f"the guide {type(guide).__name__} cannot be traced: {first_line(error)}", stacklevel + 1)
@@ -117,6 +129,7 @@ class PyroSteps:
     """Pyro's own."""
 
     form = "pyro"
+    guide_is_wrong = False
 
     def __init__(self, svi: SVI) -> None:
         self.svi = svi
@@ -128,6 +141,10 @@ class PyroSteps:
     def finish(self) -> None:
         """The param store is where Pyro works."""
 
+    def distrust(self, stacklevel: int) -> bool:
+        """They are the measure of the others."""
+        return False
+
 
 class CompiledElbo:
     """The negative ELBO of one draw from a guide, and its gradient in the guide's params.
@@ -138,20 +155,21 @@ class CompiledElbo:
     Args:
         guide: The guide.
         density: The density of the model that it is a guide of.
+        traced: Whether the guide runs as it was traced, since its compiled form was found wrong.
 
     Raises:
         CompilationError: The guide is not the same each time; or one of `UNTRACEABLE`.
     """
 
-    def __init__(self, guide: FlatGuide, density: LogDensity) -> None:
+    def __init__(self, guide: FlatGuide, density: LogDensity, traced: bool = False) -> None:
         self.guide, self.density = guide, density
         params, noise, _ = guide.sizes
         self.vector = torch.zeros(sum(guide.sizes), dtype=guide.dtype)
         self.params, self.noise, self.weights = self.vector.split(guide.sizes)
         self.params.copy_(guide.params())
         self.drawn = slice(params + noise, None)
-        program = trace_program(guide.pulled, self.vector)
-        self.run = _fast(program)
+        self.program = trace_program(guide.pulled, self.vector)
+        self.run = self.program.run if traced else _fast(self.program)
 
     def loss_and_gradient(self) -> tuple[float, Tensor]:
         """The loss and its gradient at the params and the noise."""
@@ -186,7 +204,14 @@ class CompiledElbo:
 
 
 class CompiledSteps:
-    """Steps of Pyro's optimiser on the vector of all params at once."""
+    """Steps of Pyro's optimiser on the vector of all params at once.
+
+    Attributes:
+        form: That of the density.
+        guide_is_wrong: Whether the code of the guide was found to be wrong.
+    """
+
+    guide_is_wrong = False
 
     def __init__(self, elbo: CompiledElbo, settings: dict[str, float], particles: int) -> None:
         self.elbo, self.particles = elbo, particles
@@ -210,11 +235,30 @@ class CompiledSteps:
         """Leave the params of the guide in Pyro's param store."""
         self.elbo.guide.keep(self.elbo.params)
 
+    def distrust(self, stacklevel: int) -> bool:
+        """Compare the guide's code and the density's with what they were traced to, at draws from the guide."""
+        elbo = self.elbo
+        vectors, draws = [], []
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            for _ in range(POINTS):
+                elbo.guide.draw(elbo.noise)
+                elbo.weights.zero_()
+                draws.append(elbo.program.run(elbo.vector)[1][elbo.drawn])
+                vectors.append(elbo.vector.clone())
+        wrong = disagreement(elbo.run, elbo.program.run, torch.stack(vectors), elbo.program) is not None
+        if wrong:
+            self.guide_is_wrong = True
+            message = f"The fit is done again with the guide as it was traced: the code of the guide differs, {OURS}."
+            warn(PerformanceWarning(message), stacklevel=stacklevel + 1)
+            return True
+        return distrusted(elbo.density, torch.stack(draws)[None].numpy(), stacklevel + 1)
+
 
 def _fast(program: Program) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """Compiled where that is soon done: large guides are a little arithmetic on large tensors, and fast enough as traced."""
     try:
-        return load_native(program, inductor=False).run
+        return load_native(program).run
     except CompilationError:
         return program.run
 

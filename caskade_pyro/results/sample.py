@@ -20,6 +20,7 @@ from ..inference.engines import choose_engine
 from ..inference.seeds import fresh_seed, stream_seed
 from ..inference.settings import ADAPTATIONS, ChainSettings, Dense
 from ..inference.starts import find_starts
+from ..inference.trusted import run_trusted
 from ..inference.vectorized import run_together, superchains
 from .arviz import to_inference_data
 from .diagnostics import warn_of_trouble
@@ -115,27 +116,32 @@ def sample(
     seed = fresh_seed() if seed is None else seed
     began = perf_counter()
     density = LogDensity(bound, noncentered)
-    sampler = choose_engine(engine, density, vectorized, stacklevel=2)
-    adapt, known = _metric(density, metric, start, dense, tune)
-    settings = ChainSettings(
-        draws=draws,
-        tune=tune,
-        seed=seed,
-        target_accept=target_accept,
-        max_tree_depth=max_tree_depth,
-        engine=sampler,
-        dense=_dense(density, dense),
-        adapt=adapt,
-        slots=density.slices,
-        blocks=find_blocks(bound, noncentered, density.slices) if adapt == "structured" else (),
-        starts=_starts(density, start, superchains(chains) if vectorized else chains, seed),
-        metric=known,
-    )
-    prepared = perf_counter()
-    if vectorized:
-        drawn = run_together(density, settings, chains, chunk_size, progress, stacklevel=2)
-    else:
-        drawn = run_chains(density, settings, chains, cores, progress)
+
+    def run(again: bool) -> tuple[ChainSettings, Draws, float]:
+        sampler = choose_engine(engine, density, vectorized, stacklevel=4, told=again)
+        adapt, known = _metric(density, metric, start, dense, tune)
+        settings = ChainSettings(
+            draws=draws,
+            tune=tune,
+            seed=seed,
+            target_accept=target_accept,
+            max_tree_depth=max_tree_depth,
+            engine=sampler,
+            dense=_dense(density, dense),
+            adapt=adapt,
+            slots=density.slices,
+            blocks=find_blocks(bound, noncentered, density.slices) if adapt == "structured" else (),
+            starts=_starts(density, start, superchains(chains) if vectorized else chains, seed),
+            metric=known,
+        )
+        prepared = perf_counter()
+        if vectorized:
+            drawn = run_together(density, settings, chains, chunk_size, progress, stacklevel=4)
+        else:
+            drawn = run_chains(density, settings, chains, cores, progress)
+        return settings, drawn, prepared
+
+    settings, drawn, prepared = run_trusted(density, run, lambda found: found[1].z, stacklevel=2)
     seconds = {"preparing_time": prepared - began, "sampling_time": perf_counter() - prepared}
     grouped = {"superchains": superchains(chains)} if vectorized else {}
     posterior = _result(density, drawn, _attributes(density, settings, drawn) | seconds | grouped)

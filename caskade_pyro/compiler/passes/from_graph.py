@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from ..composites import UnknownOperationError
-from ..ir import Code, Places, TooLargeError, by_owner
+from ..failures import TooLargeError, UnknownOperationError
+from ..ir import Code, Places, by_owner
 from ..ops import CAST, OPERATIONS, Combine, Composite, Pointwise, Reduction, View
 from ..trace import INDEXING, Program
 
@@ -58,7 +58,7 @@ def build(program: Program) -> Code:
     Raises:
         TooLargeError: It is too large.
         UnknownOperationError: It has an operation that the table does not have.
-        CompilationError: It computes with types that C++ does not have.
+        NotWrittenError: It computes with types that C++ does not have.
     """
     return CodeBuilder(program).run().verify()
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..ir import Access, Code, Read, Step, TooLargeError
+from ..failures import TooLargeError
+from ..ir import Access, Code, Read, Step
 from ..ops import CAST, Combine, Pointwise
 
 __all__ = ["written_out"]

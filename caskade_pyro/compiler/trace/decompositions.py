@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from ...errors import CompilationError
+from ..failures import UnknownOperationError
 from ..torch_internals import FakeTensorMode, make_fx, simpler_operations
 from .program import Program
 
@@ -37,7 +37,7 @@ def simpler(program: Program, known: Container[str]) -> Program:
         known: The names of operations that may stay.
 
     Raises:
-        CompilationError: It cannot be said in simpler ones.
+        UnknownOperationError: It cannot be said in simpler ones.
     """
     fake = FakeTensorMode()
     inputs = [fake.from_tensor(one) for one in program.inputs]
@@ -52,7 +52,7 @@ def simpler(program: Program, known: Container[str]) -> Program:
         with torch.no_grad(), fake, warnings.catch_warnings(action="ignore"):
             graph = make_fx(run, decomposition_table=table)(*inputs)
     except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
-        raise CompilationError(f"it cannot be written in simpler operations: {error}") from error
+        raise UnknownOperationError(f"it cannot be written in simpler operations: {error}") from error
     graph.graph.eliminate_dead_code()
     return Program(graph, program.constants, program.point)
 
