@@ -21,12 +21,13 @@ UNARY = {
     "log2": torch.log2, "log10": torch.log10, "asinh": torch.asinh, "acosh": torch.acosh, "atanh": torch.atanh,
     "special_erfcx": torch.special.erfcx, "signbit": torch.signbit, "logical_not": torch.logical_not,
     "bitwise_not": torch.bitwise_not, "isnan": torch.isnan, "isinf": torch.isinf, "isfinite": torch.isfinite,
-    "digamma": torch.digamma, "detach": torch.detach, "alias": aten.alias.default, "clone": torch.clone,
+    "digamma": lambda x: torch.digamma(x.detach()),  # whose slope is not written
+    "detach": torch.detach, "alias": aten.alias.default, "clone": torch.clone,
     "lift_fresh": aten.lift_fresh.default, "lift_fresh_copy": aten.lift_fresh_copy.default,
     "contiguous": lambda x: x.contiguous(), "relu": torch.relu, "square": torch.square, "deg2rad": torch.deg2rad,
-    "frac": torch.frac, "logit": torch.logit, "log_sigmoid": torch.nn.functional.logsigmoid,
-    "sinc": torch.sinc, "erfinv": torch.erfinv, "log_ndtr": torch.special.log_ndtr, "ndtr": torch.special.ndtr,
-    "nan_to_num": torch.nan_to_num, "positive": torch.positive, "trigamma": lambda x: torch.polygamma(1, x),
+    "frac": torch.frac, "log_sigmoid": torch.nn.functional.logsigmoid,
+    "sinc": torch.sinc, "log_ndtr": torch.special.log_ndtr, "ndtr": torch.special.ndtr,
+    "nan_to_num": torch.nan_to_num, "positive": torch.positive,
 }  # fmt: skip
 
 BINARY = {
@@ -37,17 +38,12 @@ BINARY = {
     "bitwise_and": torch.bitwise_and, "bitwise_or": torch.bitwise_or, "bitwise_xor": torch.bitwise_xor,
     "add": torch.add, "sub": torch.sub, "rsub": torch.rsub, "pow": torch.pow,
     "floor_divide": torch.floor_divide, "true_divide": torch.true_divide, "xlogy": torch.xlogy,
-    "fmax": torch.fmax, "fmin": torch.fmin, "heaviside": torch.heaviside, "logaddexp": torch.logaddexp,
+    "heaviside": torch.heaviside, "logaddexp": torch.logaddexp,
     "float_power": torch.float_power, "nextafter": torch.nextafter,
 }  # fmt: skip
 
 DIVIDING = {"fmod", "remainder", "floor_divide", "div"}
 """Whole numbers are not divided by zero, which torch refuses."""
-
-
-def _plain(name):
-    calls = [call for table in (UNARY, BINARY) for key, call in table.items() if key == name]
-    return calls[0]
 
 
 def _numbers_first(many):

@@ -299,7 +299,7 @@ class LogDensity:
                 if disagreement(compiled.run, program.run, points, program) is None:
                     self._compiled = compiled
                     return None
-                because = self._wrong = f"the code that {maker} differs from its traced form, {OURS}"
+                because = self._wrong = f"the code that {maker} differs from the traced form, {OURS}"
             self._backends.pop(0)
         return because
 
@@ -319,7 +319,7 @@ class LogDensity:
         if self._compiled is not None:
             if disagreement(self._compiled.run, self._program.run, draws, self._program) is None:
                 return None
-            wrong = f"the code that {self._backends.pop(0)} differs from its traced form at draws of the posterior, {OURS}"
+            wrong = f"the code that {self._backends.pop(0)} differs from the traced form at draws of the posterior, {OURS}"
             self._compiled, self._wrong = None, wrong
             self._eager_because = self._compile_by_one(self._program)
         else:

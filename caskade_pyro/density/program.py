@@ -16,7 +16,8 @@ from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..bridge.distributions import NotFactorisedError
-from .recorder import UntraceableError, record
+from .constants import Constants
+from .recorder import UntraceableError, depends_on_argument, record
 
 __all__ = ["Program", "or_impossible", "trace_program"]
 
@@ -81,7 +82,8 @@ def trace_program(log_density: Callable[[Tensor], Tensor], point: Tensor) -> Pro
     """
 
     def of_vector(z: Tensor) -> Tensor:  # the tracer counts the arguments of a method wrongly
-        return log_density(z)
+        with Constants(depends_on_argument):
+            return log_density(z)
 
     try:
         graph, constants = record(torch.func.functionalize(torch.func.grad_and_value(of_vector)), point)

@@ -27,7 +27,7 @@ from .lowered import Lowered
 from .program import Program
 from .recorder import INDEXING
 from .scalar_operations import (
-    CHECKS, COMPARING, FLOATING, HEADER, KINDS, LOGICAL, OF_WHOLE, PLAIN, SAME, WRITTEN,
+    CHECKS, COMPARING, FLOATING, HEADER, KINDS, OF_WHOLE, PLAIN, SAME, WRITTEN,
 )  # fmt: skip
 from .scalar_views import VIEWS, Array, NotSmallError, UnknownOperationError, as_array
 
@@ -132,7 +132,9 @@ def as_kind(number: Any, kind: str) -> Any:
         return bool(plain)
     if kind in FLOATING:
         return float(np.float32(plain)) if kind == "float" else float(plain)
-    return int(plain) % 256 if kind == "uint8_t" else int(plain)
+    bits = {"uint8_t": 8, "int32_t": 32}.get(kind, 64)
+    wrapped = int(plain) % 2**bits
+    return wrapped - 2**bits if kind != "uint8_t" and wrapped >= 2 ** (bits - 1) else wrapped
 
 
 def literal(number: Any, kind: str) -> str:
@@ -248,8 +250,6 @@ class Writer:
             return "bool", kind, kind
         if name == "masked_fill":
             return kind, "bool", kind
-        if name in LOGICAL:
-            return "bool"
         if name not in COMPARING:
             return kind
         found: Any = fx.node.map_arg(node.args, lambda one: one.meta["val"])

@@ -12,7 +12,7 @@ from torch import fx
 
 from .scalar_views import Array, numbers
 
-__all__ = ["CHECKS", "COMPARING", "FLOATING", "HEADER", "KINDS", "LOGICAL", "OF_WHOLE", "PLAIN", "SAME", "WRITTEN"]
+__all__ = ["CHECKS", "COMPARING", "FLOATING", "HEADER", "KINDS", "OF_WHOLE", "PLAIN", "SAME", "WRITTEN"]
 
 HEADER = """
 #include <cmath>
@@ -108,7 +108,7 @@ PLAIN = {
     "mul": "{0} * {1}", "atan2": "std::atan2({0}, {1})",
     "maximum": "larger({0}, {1})", "minimum": "smaller({0}, {1})",
     "lt": "{0} < {1}", "le": "{0} <= {1}", "gt": "{0} > {1}", "ge": "{0} >= {1}", "eq": "{0} == {1}", "ne": "{0} != {1}",
-    "logical_and": "{0} && {1}", "logical_or": "{0} || {1}", "logical_xor": "{0} != {1}", "logical_not": "!{0}", "bitwise_not": "~{0}", "bitwise_xor": "{0} ^ {1}",
+    "logical_and": "{0} && {1}", "logical_or": "{0} || {1}", "logical_xor": "!{0} != !{1}", "logical_not": "!{0}", "bitwise_not": "~{0}", "bitwise_xor": "{0} ^ {1}",
     "bitwise_and": "{0} & {1}", "bitwise_or": "{0} | {1}", "isnan": "std::isnan({0})", "isinf": "std::isinf({0})",
     "isfinite": "std::isfinite({0})", "where": "{0} ? {1} : {2}", "masked_fill": "{1} ? {2} : {0}",
     "tanh_backward": "{0} * (1 - {1} * {1})", "sigmoid_backward": "{0} * (1 - {1}) * {1}",
@@ -122,8 +122,12 @@ OF_WHOLE = {
 }  # fmt: skip
 """What is other, or nothing to do, for whole numbers."""
 
-COMPARING = {"lt", "le", "gt", "ge", "eq", "ne", "isnan", "isinf", "isfinite", "signbit"}
-LOGICAL = {"logical_and", "logical_or", "logical_xor", "logical_not"}
+COMPARING = {
+    "lt", "le", "gt", "ge", "eq", "ne", "isnan", "isinf", "isfinite", "signbit",
+    "logical_and", "logical_or", "logical_xor", "logical_not",
+}  # fmt: skip
+"""Operations whose operands are brought to one type that is not that of the result."""
+
 CHECKS = {
     "_linalg_check_errors"
 }  # of a factorisation that fails; ours gives NaN, which a sampler takes for a divergence
