@@ -39,7 +39,7 @@ BINARY = {
     "add": torch.add, "sub": torch.sub, "rsub": torch.rsub, "pow": torch.pow,
     "floor_divide": torch.floor_divide, "true_divide": torch.true_divide, "xlogy": torch.xlogy,
     "heaviside": torch.heaviside, "logaddexp": torch.logaddexp,
-    "float_power": torch.float_power, "nextafter": torch.nextafter,
+    "float_power": torch.float_power,
 }  # fmt: skip
 
 DIVIDING = {"fmod", "remainder", "floor_divide", "div"}

@@ -24,6 +24,7 @@ from .closeness import close, first_line
 from .compiled import BACKENDS, Compiled
 from .constrain import to_user_params
 from .flat import Flat, Slot, make_flat
+from .lines import users_line
 from .native import Native
 from .program import Program, or_impossible, trace_program
 from .slopes import site_of_wrong_slope
@@ -107,7 +108,7 @@ class LogDensity:
                 program = trace_program(self._flat.log_density, self._start)
         except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
             # make_fx raises these where the model branches on a value, or holds what has no tensor operations.
-            self._eager_because = f"it cannot be traced: {first_line(error)}"
+            self._eager_because = f"it cannot be traced: {first_line(error)}{users_line(error)}"
         else:
             self._eager_because = self._of_traced(program, self._beside())
             self._program = None if self._eager_because else program
@@ -383,7 +384,8 @@ class LogDensity:
             raise SamplingError(
                 f"The gradient of the log density is wrong by {site}: it is not the slope that differences show. Does "
                 "the simulator leave torch on the way from there (numpy, scipy, .item(), .detach(), torch.no_grad()), or "
-                "have a backward pass of its own? Write it in operations of torch."
+                "have a backward pass of its own? Write it in operations of torch. If it does nothing of the kind, please "
+                "report the model: it is a bug of caskade_pyro then."
             )
 
     def _of_traced(self, program: Program, points: Tensor, seconds: float = math.inf) -> str | None:
@@ -397,7 +399,10 @@ class LogDensity:
                         "the model's own density is another at each call: the simulator seems to keep state, or to draw "
                         "random numbers"
                     )
-                return f"its traced form differs from the model's own density; unless the simulator keeps state, {OURS}"
+                return (
+                    "its traced form differs from the model's own density: a simulator that keeps state does that, and with any "
+                    "other it is a bug of caskade_pyro, so please report the model"
+                )
             if time.monotonic() > end:
                 break
         return None
