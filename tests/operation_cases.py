@@ -213,8 +213,9 @@ def binary(name, call, many, divides=False):
     """All pairs of kinds: elements of vectors, of constants, of tensors without dims, of a column and a row, and numbers."""
     rng = random.Random(name)
     for a, b in itertools.product(DTYPES, DTYPES):
-        of_a, of_b = functools.partial(_some, a, rng=rng, divides=divides), functools.partial(
-            _some, b, rng=rng, divides=divides, nonzero=divides and not (a in FLOATS or b in FLOATS)
+        of_a, of_b = (
+            functools.partial(_some, a, rng=rng, divides=divides),
+            functools.partial(_some, b, rng=rng, divides=divides, nonzero=divides and not (a in FLOATS or b in FLOATS)),
         )
         for live, other in [(True, True), (True, False), (False, True)]:
             first, second = Operand(of_a(many), (many,), a, live), Operand(of_b(many), (many,), b, other)

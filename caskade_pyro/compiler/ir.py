@@ -167,7 +167,7 @@ class Code:
 
     def literal(self, value: bool | int | float, dtype: torch.dtype) -> Places:
         """The place of a number, as it is in a type."""
-        exact = torch.tensor(value, dtype=dtype).item()
+        exact = torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None).to(dtype).item()
         key = (dtype, repr(exact))
         if key not in self.literals:
             self.literals[key] = self.buffer(dtype, 1, literal=exact)

@@ -9,13 +9,24 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from torch._C import _DisableFuncTorch as outside_of_transforms
+from torch._C import _functorch as functorch
 from torch._decomp import core_aten_decompositions, global_decomposition_table
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["FakeTensorMode", "OpOverload", "TorchDispatchMode", "inductor", "make_fx", "simpler_operations"]
+__all__ = [
+    "FakeTensorMode",
+    "OpOverload",
+    "TorchDispatchMode",
+    "functorch",
+    "inductor",
+    "make_fx",
+    "outside_of_transforms",
+    "simpler_operations",
+]
 
 
 def simpler_operations() -> dict[Any, Any]:

@@ -25,6 +25,7 @@ from .closeness import close, first_line
 from .compiled import BACKENDS, Compiled
 from .constrain import to_user_params
 from .flat import Flat, Slot, make_flat
+from .lines import users_line
 from .slopes import site_of_wrong_slope
 from .starts import find_start, prior_points
 from .unconstrain import to_sampled_values
@@ -106,7 +107,7 @@ class LogDensity:
                 program = trace_program(self._flat.log_density, self._start)
         except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
             # make_fx raises these where the model branches on a value, or holds what has no tensor operations.
-            self._eager_because = f"it cannot be traced: {first_line(error)}"
+            self._eager_because = f"it cannot be traced: {first_line(error)}{users_line(error)}"
         else:
             self._eager_because = self._of_traced(program, self._beside())
             self._program = None if self._eager_because else program
@@ -298,7 +299,7 @@ class LogDensity:
                 if disagreement(compiled.run, program.run, points, program) is None:
                     self._compiled = compiled
                     return None
-                because = self._wrong = f"the code that {maker} differs from its traced form, {OURS}"
+                because = self._wrong = f"the code that {maker} differs from the traced form, {OURS}"
             self._backends.pop(0)
         return because
 
@@ -319,7 +320,7 @@ class LogDensity:
             if disagreement(self._compiled.run, self._program.run, draws, self._program) is None:
                 return None
             wrong = (
-                f"the code that {self._backends.pop(0)} differs from its traced form at draws of the posterior, {OURS}"
+                f"the code that {self._backends.pop(0)} differs from the traced form at draws of the posterior, {OURS}"
             )
             self._compiled, self._wrong = None, wrong
             self._eager_because = self._compile_by_one(self._program)
@@ -384,7 +385,8 @@ class LogDensity:
             raise SamplingError(
                 f"The gradient of the log density is wrong by {site}: it is not the slope that differences show. Does "
                 "the simulator leave torch on the way from there (numpy, scipy, .item(), .detach(), torch.no_grad()), or "
-                "have a backward pass of its own? Write it in operations of torch."
+                "have a backward pass of its own? Write it in operations of torch. If it does nothing of the kind, please "
+                "report the model: it is a bug of caskade_pyro then."
             )
 
     def _of_traced(self, program: Program, points: Tensor, seconds: float = math.inf) -> str | None:
@@ -398,7 +400,10 @@ class LogDensity:
                         "the model's own density is another at each call: the simulator seems to keep state, or to draw "
                         "random numbers"
                     )
-                return f"its traced form differs from the model's own density; unless the simulator keeps state, {OURS}"
+                return (
+                    "its traced form differs from the model's own density: a simulator that keeps state does that, and with any "
+                    "other it is a bug of caskade_pyro, so please report the model"
+                )
             if time.monotonic() > end:
                 break
         return None

@@ -60,6 +60,7 @@ def find_start(
         rounds.insert(0, (1, init_to_value(values=dict(values), fallback=near_medians)))
     devices = {node.device for node in (values or {}).values() if node.is_cuda}
     z: Tensor | None = None
+    undefined: Tensor | None = None  # the gradient at a point where the density is finite
     with torch.random.fork_rng(devices=sorted(devices, key=str)):
         torch.manual_seed(seed)
         for tries, strategy in rounds:
@@ -69,12 +70,30 @@ def find_start(
                 except NotFactorisedError:
                     continue
                 value, gradient = value_and_grad(z)
-                if bool(torch.isfinite(value)) and bool(torch.isfinite(gradient).all()):
-                    return z
+                if bool(torch.isfinite(value)):
+                    if bool(torch.isfinite(gradient).all()):
+                        return z
+                    undefined = gradient
+    if undefined is not None:
+        raise SamplingError(_without_gradient(flat, undefined))
     raise SamplingError(
         f"No starting point has a finite log density{_culprits(flat, z)}: the data are impossible under the params that the "
         "priors allow, the simulator returns NaN, or a covariance is not positive definite. Look at "
         "ck.prior_predictive(bound)."
+    )
+
+
+def _without_gradient(flat: Flat, gradient: Tensor) -> str:
+    """What is wrong where the density is finite but its gradient is not."""
+    parts = {name: slot.of(gradient) for name, slot in flat.slots.items()}
+    wrong = [name for name, part in parts.items() if not bool(torch.isfinite(part).all())]
+    first = parts[wrong[0]].reshape(-1)
+    seen = "NaN" if bool(torch.isnan(first).any()) else "infinite"
+    return (
+        f"The log density is finite, but its gradient by {', '.join(wrong)} is {seen}, so that no sampler and no fit can follow it. "
+        "A choice such as torch.where(x > 0, torch.sqrt(x), 0) does that: the branch that is not taken has the slope of a root at "
+        "zero or of a negative number, and zero times NaN is NaN. Give that branch a number that it can take, too: "
+        "torch.where(x > 0, torch.sqrt(torch.where(x > 0, x, 1)), 0). A norm or a root at exactly zero has no slope either."
     )
 
 

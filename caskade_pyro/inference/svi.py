@@ -163,6 +163,8 @@ def run_svi(
         if not taking.distrust(stacklevel + 1):
             return found
         traced = traced or taking.guide_is_wrong
+        if engine == "compiled" and density is not None and density.form != "compiled":
+            raise SamplingError(f"The fit cannot be compiled: {density.eager_because}.")
         if density is not None and density.form == "eager":
             density = None
 

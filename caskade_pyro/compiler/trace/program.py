@@ -16,7 +16,8 @@ from torch import Tensor, fx
 
 from ..failures import or_impossible
 from ..torch_internals import make_fx
-from .recorder import UntraceableError, record
+from .constants import Constants
+from .recorder import UntraceableError, depends_on_argument, record
 
 __all__ = ["Program", "trace_program"]
 
@@ -73,17 +74,24 @@ def trace_program(log_density: Callable[[Tensor], Tensor], point: Tensor) -> Pro
     """
 
     def of_vector(z: Tensor) -> Tensor:  # the tracer counts the arguments of a method wrongly
-        return log_density(z)
+        with Constants(depends_on_argument):
+            return log_density(z)
 
     try:
-        graph, constants = record(torch.func.functionalize(torch.func.grad_and_value(of_vector)), point)
+        return Program(*record(torch.func.functionalize(torch.func.grad_and_value(of_vector)), point), point)
     except UntraceableError:
         raise
     except RuntimeError:
         # Functions with a backward pass of their own, as Pyro's sums over discrete sites have, need the older autograd.
-        plain = make_fx(_by_autograd(log_density))(point)
-        graph, constants = record(torch.func.functionalize(plain), point)
-    return Program(graph, constants, point)
+        older = _by_autograd(log_density)
+    try:
+        plain = make_fx(older)(point)
+    except RuntimeError as error:
+        if "tracing tensor" not in str(error):
+            raise
+        because = "a number is taken out of a tensor, which cannot be followed where discrete params are summed out"
+        raise UntraceableError(because).with_traceback(error.__traceback__) from error
+    return Program(*record(torch.func.functionalize(plain), point), point)
 
 
 def _by_autograd(log_density: Callable[[Tensor], Tensor]) -> Callable[[Tensor], tuple[Tensor, Tensor]]:

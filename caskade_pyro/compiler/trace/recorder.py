@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from ..torch_internals import TorchDispatchMode
 from .lookups import as_indexing
 
-__all__ = ["INDEXING", "UntraceableError", "record"]
+__all__ = ["INDEXING", "UntraceableError", "depends_on_argument", "record"]
 
 aten = torch.ops.aten
 
@@ -231,6 +231,12 @@ def _check(func: Any, args: Any, recorder: Recorder) -> None:
 
 def _mark(tensor: Tensor) -> Any:
     return getattr(tensor, "_recorded", None)
+
+
+def depends_on_argument(tensor: Tensor) -> bool:
+    """Whether a tensor was computed from the argument of what is recorded."""
+    mark = _mark(tensor)
+    return isinstance(mark, tuple) and mark[1] is not None
 
 
 def _set_mark(tensor: Tensor, mark: Any) -> None:
