@@ -9,6 +9,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch._C import _DisableFuncTorch as outside_of_transforms
 from torch._C import _functorch as functorch
 from torch._decomp import core_aten_decompositions, global_decomposition_table
@@ -26,7 +28,13 @@ __all__ = [
     "make_fx",
     "outside_of_transforms",
     "simpler_operations",
+    "written",
 ]
+
+
+def written(tensor: Tensor) -> None:
+    """Do what was written into a tensor that a transform follows, and that it may have put off."""
+    torch._sync(tensor)  # type: ignore[attr-defined,no-untyped-call]
 
 
 def simpler_operations() -> dict[Any, Any]:

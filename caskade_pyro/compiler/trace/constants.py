@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from ..torch_internals import functorch as _functorch
-from ..torch_internals import outside_of_transforms
+from ..torch_internals import outside_of_transforms, written
 
 __all__ = ["Constants"]
 
@@ -53,7 +53,7 @@ def _layers(tensor: Tensor) -> Iterator[Tensor]:
     yield tensor
     while _functorch.is_functorch_wrapped_tensor(tensor):
         if _functorch.is_functionaltensor(tensor):
-            torch._sync(tensor)  # what was written into it, it may not have done yet
+            written(tensor)
         tensor = _functorch.get_unwrapped(tensor)
         yield tensor
 
