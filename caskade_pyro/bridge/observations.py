@@ -115,7 +115,7 @@ def name_dims(
         if size != expected:
             raise ObservationError(
                 f"dims says that dim {dim} of {name!r} is plate {plate} of size {expected}, but the batch shape is "
-                f"{show(batch)}."
+                f"{show(batch)}. A dim that counts something else than the members of this plate needs another name."
             )
     if len(set(names)) != len(names):
         raise ObservationError(f"The batch dims of {name!r} need different names, not {', '.join(names)}.")
