@@ -24,6 +24,7 @@ __all__ = [
     "MissingDependencyError",
     "MissingPriorError",
     "ModelError",
+    "NewMemberWarning",
     "NodeConfigurationError",
     "NotBatchableError",
     "NotLinkedError",
@@ -163,6 +164,10 @@ class InvalidValueWarning(CaskadeWarning):
 
 class ConvergenceWarning(CaskadeWarning):
     """Draws should not be trusted as they are."""
+
+
+class NewMemberWarning(CaskadeWarning):
+    """A prediction is made with params from the population, for members that the posterior does not know, or does."""
 
 
 class PerformanceWarning(CaskadeWarning):

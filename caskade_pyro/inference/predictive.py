@@ -16,6 +16,7 @@ from ..bridge.improper import is_improper
 from ..bridge.many import chunks, natural, trace_of_many, traces
 from ..bridge.plan import InnerSite
 from ..errors import ModelError, SamplingError
+from .given import Given
 from .progress import progress_bar
 from .seeds import seeded, stream_seed
 
@@ -31,6 +32,7 @@ def draw_predictions(
     seed: int,
     progress: bool,
     chunk_size: int | None = None,
+    known: Mapping[str, np.ndarray[Any, Any]] | None = None,
 ) -> Arrays:
     """Run a model without its data, once for each draw.
 
@@ -44,6 +46,8 @@ def draw_predictions(
         seed: Of the predictions.
         progress: Whether to show how far it is.
         chunk_size: How many draws to run side by side; by default as many as fit into a bounded amount of memory.
+        known: Of sites that are given for some members of their plates only, which: a mask over these. The params of the
+            others are drawn from their priors.
 
     Returns:
         By latent site, by what the model reports, and by observation, ``(draws, *plates, *shape)``. Of a quantity that has
@@ -52,7 +56,8 @@ def draw_predictions(
     Raises:
         SamplingError: A prior is improper, so that nothing can be drawn from it.
     """
-    given = {name: torch.as_tensor(value) for name, value in params.items()}
+    some = {name: torch.as_tensor(mask) for name, mask in (known or {}).items()}
+    given = Given({name: torch.as_tensor(value) for name, value in params.items()}, some)
     with torch.no_grad(), progress_bar(draws, "predict", "draw", progress) as bar:
         try:
             if not bound.plan.inner:
@@ -64,7 +69,7 @@ def draw_predictions(
             with seeded(stream_seed(seed, 1)):
                 return _one_by_one(bound, given, draws, bar)
         except NotImplementedError as error:
-            raise SamplingError(_cannot_draw(bound, given, error)) from error
+            raise SamplingError(_cannot_draw(bound, given.wholly, error)) from error
 
 
 def _cannot_draw(bound: BoundModel, params: Mapping[str, Tensor], error: NotImplementedError) -> str:
@@ -86,26 +91,27 @@ def _own_dims(bound: BoundModel) -> dict[str, int]:
     return own | {one.name: len(one.event_shape) for one in plan.observations.values()}
 
 
-def _side_by_side(
-    bound: BoundModel, params: Mapping[str, Tensor], draws: int, chunk_size: int | None, bar: Any
-) -> Arrays:
+def _side_by_side(bound: BoundModel, params: Given, draws: int, chunk_size: int | None, bar: Any) -> Arrays:
     own = _own_dims(bound)
     found: dict[str, list[Tensor]] = {name: [] for name in own}
     for part in chunks(bound.plan, draws, chunk_size):
-        chosen = {name: value[part.start : part.stop] for name, value in params.items()}
-        trace = trace_of_many(bound, chosen, len(part), predict=True)
+        chosen = params.of_draws(slice(part.start, part.stop))
+        with chosen.partly(bound, (len(part),), padded=True):
+            trace = trace_of_many(bound, chosen.wholly, len(part), predict=True)
         for name, dims in own.items():
             found[name].append(natural(bound.plan, name, trace.nodes[name]["value"], dims, 1))
         bar.update(len(part))
     return {name: torch.cat(values).numpy() for name, values in found.items()}
 
 
-def _one_by_one(bound: BoundModel, params: Mapping[str, Tensor], draws: int, bar: Any) -> Arrays:
+def _one_by_one(bound: BoundModel, params: Given, draws: int, bar: Any) -> Arrays:
     plan, own = bound.plan, _own_dims(bound)
     inner = {site.name: site for site in plan.latent_inner}
     found: dict[str, list[Tensor]] = {name: [] for name in (*own, *inner)}
     for draw in range(draws):
-        trace = poutine.trace(_at(bound, params, draw)).get_trace()
+        chosen = params.of_draws(draw)
+        with chosen.partly(bound, (), padded=False):
+            trace = poutine.trace(_at(bound, chosen.wholly)).get_trace()
         for name, values in found.items():
             value = cast("Tensor", trace.nodes[name]["value"] if name in trace.nodes else torch.zeros(0))
             values.append(_compact(value, inner[name]) if name in inner else natural(plan, name, value, own[name], 0))
@@ -113,9 +119,9 @@ def _one_by_one(bound: BoundModel, params: Mapping[str, Tensor], draws: int, bar
     return {name: _stacked(values) for name, values in found.items()}
 
 
-def _at(bound: BoundModel, params: Mapping[str, Tensor], draw: int) -> Callable[[], Any]:
+def _at(bound: BoundModel, params: Mapping[str, Tensor]) -> Callable[[], Any]:
     values = {
-        site.name: params[site.name][draw].reshape(site.plates.batch_shape + site.shape)
+        site.name: params[site.name].reshape(site.plates.batch_shape + site.shape)
         for site in bound.plan.latents
         if site.name in params
     }
