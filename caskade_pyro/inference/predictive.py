@@ -6,21 +6,20 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import numpy as np
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
 
 from ..bridge.bound import BoundModel
 from ..bridge.improper import is_improper
-from ..bridge.many import chunks, natural, trace_of_many, traces
+from ..bridge.many import chunks, natural, trace_of_many
 from ..bridge.plan import InnerSite
 from ..errors import ModelError, SamplingError
 from .given import Given
 from .progress import progress_bar
 from .seeds import seeded, stream_seed
 
-__all__ = ["draw_predictions", "missing_observations", "pointwise_log_likelihood"]
+__all__ = ["draw_predictions"]
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -146,41 +145,3 @@ def _stacked(values: list[Tensor]) -> np.ndarray[Any, Any]:
         if value.ndim == rank:
             row[tuple(slice(size) for size in value.shape)] = value.numpy()
     return filled
-
-
-def pointwise_log_likelihood(
-    bound: BoundModel, params: Mapping[str, np.ndarray[Any, Any]], draws: int, progress: bool, chunk_size: int | None
-) -> Arrays:
-    """The log density of each single observation at each draw.
-
-    Args:
-        bound: The model.
-        params: By site, draws ``(draws, *plates, *shape)``.
-        draws: How many.
-        progress: Whether to show how far it is.
-        chunk_size: How many draws to run side by side.
-
-    Returns:
-        By observation, ``(draws, *dims)``; NaN where data are missing.
-    """
-    plan = bound.plan
-    found: dict[str, list[Tensor]] = {name: [] for name in bound.data}
-    given = {name: torch.as_tensor(value) for name, value in params.items()}
-    with pyro.validation_enabled(False), progress_bar(draws, "log likelihood", "draw", progress) as bar:
-        for trace, count in traces(bound, given, draws, chunk_size):
-            for name, values in found.items():
-                term = trace.nodes[name]["fn"].log_prob(trace.nodes[name]["value"])
-                values.append(natural(plan, name, term.reshape((count, *term.shape[term.ndim - plan.depth :])), 0, 1))
-            bar.update(count)
-    return {name: _without_missing(bound, name, torch.cat(values)) for name, values in found.items()}
-
-
-def missing_observations(bound: BoundModel, name: str) -> Tensor:
-    """Which single observations are missing, all components of them: a mask over the dims of the observation."""
-    observation = bound.plan.observations[name]
-    missing = torch.isnan(bound.data[name]).expand(observation.batch_shape + observation.event_shape)
-    return missing.flatten(len(observation.batch_shape)).all(-1) if observation.event_shape else missing
-
-
-def _without_missing(bound: BoundModel, name: str, found: Tensor) -> np.ndarray[Any, Any]:
-    return cast("np.ndarray[Any, Any]", torch.where(missing_observations(bound, name), torch.nan, found).numpy())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import arviz as az
@@ -11,7 +12,8 @@ import xarray as xr
 from ..bridge.bound import BoundModel, check_bound
 from ..bridge.plan import Plan
 from ..errors import ObservationError, SamplingError
-from ..inference.predictive import draw_predictions, missing_observations, pointwise_log_likelihood
+from ..inference.pointwise import Pointwise, pointwise_log_likelihood
+from ..inference.predictive import draw_predictions
 from ..inference.seeds import fresh_seed
 from .arviz import to_inference_data
 from .members import New
@@ -194,22 +196,30 @@ def log_likelihood(
     params = posterior_draws(whole.plan, posterior)
     chains, draws = params.chains, params.draws
     found = pointwise_log_likelihood(whole, params.values, chains * draws, progress, chunk_size)
-    group = {name: value.reshape((chains, draws, *value.shape[1:])) for name, value in found.items()}
+    group = {name: one.values.reshape((chains, draws, *one.values.shape[1:])) for name, one in found.items()}
     together = to_inference_data(whole, {"log_likelihood": group}, {})
-    together["log_likelihood"] = _of_observed(whole, together["log_likelihood"])
+    together["log_likelihood"] = _of_observed(together["log_likelihood"], found)
     return together
 
 
-def _of_observed(bound: BoundModel, found: xr.Dataset) -> xr.Dataset:
-    """Log likelihoods without those of missing data, which ArviZ would take for observations of unknown density."""
-    for name in bound.data:
-        missing = missing_observations(bound, name).numpy()
-        if not missing.any():
+def _of_observed(whole: xr.Dataset, found: Mapping[str, Pointwise]) -> xr.Dataset:
+    """Log likelihoods without those of what is no datum, which ArviZ would take for observations of a density.
+
+    Raises:
+        ObservationError: There are no data at all.
+    """
+    if not any(one.present.any() for one in found.values()):
+        raise ObservationError(f"Masks leave out all data of {', '.join(found)}, so that there is no likelihood.")
+    for name, one in found.items():
+        if one.present.all():
             continue
-        present = np.nonzero(~missing)
-        row, whole = f"{name}_observed", found[name]
-        single = whole.isel({dim: xr.DataArray(at, dims=row) for dim, at in zip(whole.dims[2:], present, strict=True)})
+        if not one.present.any():
+            whole = whole.drop_vars(name)
+            continue
+        row, values = f"{name}_observed", whole[name]
+        places = zip(values.dims[2:], np.nonzero(one.present), strict=True)
+        single = values.isel({dim: xr.DataArray(at, dims=row) for dim, at in places})
         # As coordinates of their own, since other data of the same plates may be complete.
-        found[name] = single.rename({dim: f"{name}_{dim}" for dim in single.coords if dim not in ("chain", "draw")})
-    unused = set(found.dims) - {dim for variable in found.data_vars.values() for dim in variable.dims}
-    return found.drop_dims(unused)
+        whole[name] = single.rename({dim: f"{name}_{dim}" for dim in single.coords if dim not in ("chain", "draw")})
+    unused = set(whole.dims) - {dim for variable in whole.data_vars.values() for dim in variable.dims}
+    return whole.drop_dims(unused)
