@@ -19,6 +19,7 @@ __all__ = [
     "FillParamsMappingError",
     "FillParamsSequenceError",
     "GraphError",
+    "IncompleteResultWarning",
     "InvalidValueWarning",
     "LinkToAttributeError",
     "MissingDependencyError",
@@ -160,6 +161,10 @@ class CaskadeWarning(UserWarning):
 
 class InvalidValueWarning(CaskadeWarning):
     """A value lies outside the valid range of its param."""
+
+
+class IncompleteResultWarning(CaskadeWarning):
+    """A part of a result could not be made; what there is of it is returned."""
 
 
 class ConvergenceWarning(CaskadeWarning):

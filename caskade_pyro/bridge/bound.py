@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -67,9 +67,9 @@ class BoundModel:
         """Run the model; for Pyro's algorithms."""
         return self._run(predict=False)
 
-    def latents(self) -> None:
-        """Sample the params alone, as the full model does, and report pointers."""
-        self.model.latents(self.args, self.kwargs, self.data, self.subsample_size, self._memory)
+    def latents(self, pointers: Collection[str] | None = None) -> None:
+        """Sample the params alone, as the full model does, and report pointers: all, or some by name."""
+        self.model.latents(self.args, self.kwargs, self.data, self.subsample_size, self._memory, pointers)
 
     def predictive(self) -> Any:
         """Run the model with its data sampled instead of observed, in the same shapes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pyro
@@ -149,11 +149,12 @@ class PyroModel:
         data: Mapping[str, Tensor],
         subsample_size: SubsampleSize,
         memory: Memory | None = None,
+        pointers: Collection[str] | None = None,
     ) -> None:
-        """Sample the params alone, as the full model does, and report what pointers make of them."""
+        """Sample the params alone, as the full model does, and report what pointers make of them: all, or some by name."""
         run = self._start(self._look(args, kwargs, data, memory), subsample_size)
         run.sample()
-        run.report_pointers()
+        run.report_pointers(pointers)
 
     def _start(self, seen: Seen, subsample_size: SubsampleSize) -> Run:
         """Open a run, with the members that it looks at."""

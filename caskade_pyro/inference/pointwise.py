@@ -15,6 +15,7 @@ from ..bridge.bound import BoundModel
 from ..bridge.many import natural, traces
 from ..bridge.masks import observations_left
 from ..errors import ObservationError
+from .failures import warn_of_failures
 from .progress import progress_bar
 
 __all__ = ["Pointwise", "pointwise_log_likelihood"]
@@ -47,13 +48,18 @@ def pointwise_log_likelihood(
 
     Raises:
         ObservationError: Which observations a mask leaves out differs between draws.
+        Exception: What the simulator raises, where it does so for all draws.
     """
     found: dict[str, list[Tensor]] = {name: [] for name in bound.data}
     left: dict[str, Tensor] = {}
+    failed: dict[int, Exception] = {}
     given = {name: torch.as_tensor(value) for name, value in params.items()}
     with pyro.validation_enabled(False), progress_bar(draws, "log likelihood", "draw", progress) as bar:
-        for trace, count in traces(bound, given, draws, chunk_size):
+        for trace, count in traces(bound, given, draws, chunk_size, failed):
             for name, values in found.items():
+                if trace is None:
+                    values.append(torch.full((1, *bound.plan.observations[name].batch_shape), torch.nan))
+                    continue
                 distribution = trace.nodes[name]["fn"]
                 term = distribution.log_prob(trace.nodes[name]["value"])
                 values.append(_by_draw(bound, name, term, count))
@@ -61,6 +67,7 @@ def pointwise_log_likelihood(
                 if mask is not None:
                     _keep(left, name, _by_draw(bound, name, mask.expand(term.shape), count))
             bar.update(count)
+    warn_of_failures(failed, draws, "the log likelihoods are NaN there: leave these draws out of comparisons")
     return {
         name: Pointwise(torch.cat(values).numpy(), _present(bound, name, left.get(name)))
         for name, values in found.items()

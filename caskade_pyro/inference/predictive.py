@@ -14,7 +14,8 @@ from ..bridge.bound import BoundModel
 from ..bridge.improper import is_improper
 from ..bridge.many import chunks, natural, trace_of_many
 from ..bridge.plan import InnerSite
-from ..errors import ModelError, SamplingError
+from ..errors import SamplingError
+from .failures import warn_of_failures
 from .given import Given
 from .progress import progress_bar
 from .seeds import seeded, stream_seed
@@ -48,12 +49,15 @@ def draw_predictions(
         known: Of sites that are given for some members of their plates only, which: a mask over these. The params of the
             others are drawn from their priors.
 
+    A simulator that fails for some draws leaves NaN there, and a warning says so.
+
     Returns:
         By latent site, by what the model reports, and by observation, ``(draws, *plates, *shape)``. Of a quantity that has
         another shape in each draw, such as the members of a population, the missing entries are NaN.
 
     Raises:
         SamplingError: A prior is improper, so that nothing can be drawn from it.
+        Exception: What the simulator raises, where it does so for all draws.
     """
     some = {name: torch.as_tensor(mask) for name, mask in (known or {}).items()}
     given = Given({name: torch.as_tensor(value) for name, value in params.items()}, some)
@@ -63,7 +67,7 @@ def draw_predictions(
                 try:
                     with seeded(stream_seed(seed, 1)):
                         return _side_by_side(bound, given, draws, chunk_size, bar)
-                except (ModelError, RuntimeError, ValueError):
+                except Exception:  # noqa: BLE001 - whatever the user's simulator raises
                     bar.reset()  # the loop raises it again if the simulator itself is at fault
             with seeded(stream_seed(seed, 1)):
                 return _one_by_one(bound, given, draws, bar)
@@ -106,16 +110,27 @@ def _side_by_side(bound: BoundModel, params: Given, draws: int, chunk_size: int 
 def _one_by_one(bound: BoundModel, params: Given, draws: int, bar: Any) -> Arrays:
     plan, own = bound.plan, _own_dims(bound)
     inner = {site.name: site for site in plan.latent_inner}
-    found: dict[str, list[Tensor]] = {name: [] for name in (*own, *inner)}
+    found: dict[str, list[Tensor | None]] = {name: [] for name in (*own, *inner)}
+    failed: dict[int, Exception] = {}
     for draw in range(draws):
         chosen = params.of_draws(draw)
+        tracer = poutine.trace(_at(bound, chosen.wholly))
         with chosen.partly(bound, (), padded=False):
-            trace = poutine.trace(_at(bound, chosen.wholly)).get_trace()
+            try:
+                nodes = tracer.get_trace().nodes
+            except NotImplementedError:
+                raise  # a distribution that cannot draw does so for no params
+            except Exception as error:  # noqa: BLE001 - whatever the user's simulator raises
+                failed[draw], nodes = error, tracer.msngr.trace.nodes  # the params were drawn before
         for name, values in found.items():
-            value = cast("Tensor", trace.nodes[name]["value"] if name in trace.nodes else torch.zeros(0))
+            if name not in nodes:  # the simulator draws no members this time; or a function failed
+                values.append(torch.zeros(0) if name in inner and draw not in failed else None)
+                continue
+            value = cast("Tensor", nodes[name]["value"])
             values.append(_compact(value, inner[name]) if name in inner else natural(plan, name, value, own[name], 0))
         bar.update()
-    return {name: _stacked(values) for name, values in found.items()}
+    warn_of_failures(failed, draws, "what is predicted is NaN there")
+    return {name: _stacked(values) for name, values in found.items() if any(value is not None for value in values)}
 
 
 def _at(bound: BoundModel, params: Mapping[str, Tensor]) -> Callable[[], Any]:
@@ -134,14 +149,15 @@ def _compact(value: Tensor, site: InnerSite) -> Tensor:
     return value.reshape((*kept, *value.shape[own:]))
 
 
-def _stacked(values: list[Tensor]) -> np.ndarray[Any, Any]:
-    """Values of all draws; where they differ in shape, filled up with NaN."""
-    if len({value.shape for value in values}) == 1:
-        return cast("np.ndarray[Any, Any]", torch.stack(values).numpy())
-    rank = max(value.ndim for value in values)
-    whole = tuple(max(value.shape[dim] for value in values if value.ndim == rank) for dim in range(rank))
+def _stacked(values: list[Tensor | None]) -> np.ndarray[Any, Any]:
+    """Values of all draws; where they differ in shape, or one is lacking, filled up with NaN."""
+    there = [value for value in values if value is not None]
+    if len(there) == len(values) and len({value.shape for value in there}) == 1:
+        return cast("np.ndarray[Any, Any]", torch.stack(there).numpy())
+    rank = max(value.ndim for value in there)
+    whole = tuple(max(value.shape[dim] for value in there if value.ndim == rank) for dim in range(rank))
     filled = np.full((len(values), *whole), np.nan)
     for row, value in zip(filled, values, strict=True):
-        if value.ndim == rank:
+        if value is not None and value.ndim == rank:
             row[tuple(slice(size) for size in value.shape)] = value.numpy()
     return filled
