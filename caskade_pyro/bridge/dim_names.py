@@ -56,7 +56,7 @@ def find_plate(asking: str, given: str, known: Iterable[str]) -> str:
     """The plate that a user means.
 
     Args:
-        asking: Where the name was given, for messages.
+        asking: Where which name was given, for messages: ``"new= names wards"``.
         given: The name, or the end of one that no other plate has.
         known: The names of the plates.
 
@@ -68,7 +68,7 @@ def find_plate(asking: str, given: str, known: Iterable[str]) -> str:
     if named.name is not None:
         return named.name
     close = f"; {given!r} is {_near(given, named).removeprefix('which is ')}" if named.near else ""
-    raise PlateError(f"{asking} names {given}, but the plates are {', '.join(known) or 'none'}{close}.")
+    raise PlateError(f"{asking}, but the plates are {', '.join(known) or 'none'}{close}.")
 
 
 @dataclass(frozen=True)

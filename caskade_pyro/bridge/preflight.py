@@ -17,6 +17,7 @@ from torch.distributions import Distribution
 
 from ..errors import CaskadeException, FillParamsError, ModelError, PriorError
 from ..graph.plates.distributions import map_batch, with_validation
+from ..graph.plates.handles import check_handles
 from ..graph.plates.layout import PlateLayout
 from .circles import check_circle, circle_bounds, circle_of, on_circle
 from .dependencies import dependencies, mixed_plates, write_out
@@ -74,6 +75,7 @@ def make_plan(layout: PlateLayout, call: Call) -> Plan:
         ObservationError: Data do not fit the prediction.
         ModelError: The forward method returns nothing that can be observed.
     """
+    check_handles(layout)
     found, missing = sources(layout, call.priors)
     # Derivatives tell what depends on what, also for a model that is bound under no_grad.
     with torch.random.fork_rng(devices=[]), poutine.block(), with_validation(), torch.enable_grad():

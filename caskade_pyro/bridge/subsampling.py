@@ -24,7 +24,7 @@ def resolved_sizes(plan: Plan, sizes: SubsampleSize) -> dict[str, int]:
     """
     found: dict[str, int] = {}
     for given, size in sizes.items():
-        name = find_plate("subsample_size=", given, plan.sizes)
+        name = find_plate(f"subsample_size= names {given!r}", given, plan.sizes)
         if name in found:
             raise PlateError(f"subsample_size= names plate {name} twice.")
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= plan.sizes[name]:

@@ -95,9 +95,12 @@ def find_members(plan: Plan, group: xr.Dataset, new: New, refuse: bool, stacklev
 def _said(plan: Plan, new: New) -> dict[str, tuple[Any, ...] | None]:
     """By plate, the members that the user says are new; None for all that the posterior does not know."""
     if isinstance(new, Mapping):
-        return {find_plate("new=", str(name), plan.sizes): _several(members) for name, members in new.items()}
-    given = (new,) if isinstance(new, str) else tuple(new)
-    return {find_plate("new=", str(name), plan.sizes): None for name in given}
+        return {_named(plan, name): _several(members) for name, members in new.items()}
+    return {_named(plan, name): None for name in ((new,) if isinstance(new, str) else new)}
+
+
+def _named(plan: Plan, name: object) -> str:
+    return find_plate(f"new= names {name}", str(name), plan.sizes)
 
 
 def _several(members: Any) -> tuple[Any, ...]:
