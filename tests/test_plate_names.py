@@ -134,6 +134,32 @@ def test_the_report_says_which_plates_are_of_the_data():
     assert "data plates" not in str(ck.PyroModel(Level().all, likelihood=lambda x: dist.Normal(x, 1.0)).bind().report())
 
 
+class Deep(Level):
+    def __init__(self):
+        super().__init__(("wards", 3))
+        self.mean = ck.Param("mean", prior=dist.Normal(0.0, 1.0))
+        self.wards.value.prior = ck.prior(dist.Normal, self.mean, 1.0)
+        self.wards.extra = ck.Param("extra", shape=(), prior=dist.Normal(0.0, 1.0))
+
+    @ck.forward
+    def data(self):
+        return dist.Normal(self.all(), 1.0)
+
+
+def test_sites_are_named_by_the_ends_of_their_paths():
+    """priors= and noncentered= take the end of a single path, and refuse what is close to one or the end of several."""
+    model = ck.PyroModel(Deep().data, priors={"extra": dist.Normal(7.0, 1.0)})
+    bound = model.bind(obs=torch.zeros(3))
+    assert next(one for one in bound.plan.sites if one.name == "wards.extra").template.mean == 7.0
+    assert bound.decisions(["wards.value"])["wards.value"].noncentered
+    with pytest.raises(
+        ck.PriorError, match=r"priors= names Extra, but the sites are .*'Extra' is close to wards\.extra"
+    ):
+        ck.PyroModel(Deep().data, priors={"Extra": dist.Normal(0.0, 1.0)}).bind()
+    with pytest.raises(ck.ModelError, match=r"noncentered= names 'valu', but .* close to value, wards\.value"):
+        bound.decisions(["valu"])
+
+
 names = st.text("abcdefgh_", min_size=1, max_size=8)
 
 

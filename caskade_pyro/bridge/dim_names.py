@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..errors import CaskadeException, ModelError, ObservationError, PlateError
 from ..graph.plates.layout import PlateLayout
-from ..graph.plates.naming import Named, look_up
+from ..graph.plates.naming import Named, close_to, look_up
 from .plan import Plan
 
 __all__ = ["OF_DRAWS", "check_names_of_draws", "find_plate", "resolve_dims"]
@@ -67,8 +67,7 @@ def find_plate(asking: str, given: str, known: Iterable[str]) -> str:
     named = look_up(given, known)
     if named.name is not None:
         return named.name
-    close = f"; {given!r} is {_near(given, named).removeprefix('which is ')}" if named.near else ""
-    raise PlateError(f"{asking}, but the plates are {', '.join(known) or 'none'}{close}.")
+    raise PlateError(f"{asking}, but the plates are {', '.join(known) or 'none'}{close_to(given, named)}.")
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,10 @@ class PyroModel:
     Args:
         method: A bound forward method, such as ``survey.stamps``.
         likelihood: From what the method returns, a distribution or a dict of them.
-        priors: Priors by site name, in place of those of the params.
-        dims: Names of the batch dims of an observation, by its name, from the left: plates of the graph, or other names
-            for plates of the data. Further dims are named ``obs_dim_0``, ...
+        priors: Priors by site name, or the end of one, in place of those of the params.
+        dims: Names of the batch dims of an observation, by its name, from the left: plates of the graph, by their paths or
+            ends of these that no other plate has, or other names for plates of the data. Further dims are named
+            ``obs_dim_0``, ...
         subsample_size: How many members each run looks at, by plate: of the graph, or of the data. The log densities of
             what lies in the plate are scaled up, so that they are right on average.
 
@@ -92,8 +93,9 @@ class PyroModel:
         Raises:
             MissingPriorError: Params have no prior.
             PriorError: A prior does not fit its param.
-            ObservationError: Data do not fit the prediction, or are infinite.
-            PlateError: The graph's plates contradict each other, or one cannot be subsampled.
+            ObservationError: Data do not fit the prediction, or are infinite; or a dim has a name that is close to a plate's.
+            PlateError: The graph's plates contradict each other, another link takes the members of one out of it, it has the
+                name of a dim of draws (chain, draw, sample), or one cannot be subsampled.
         """
         sizes = self.subsample_size if subsample_size is None else dict(subsample_size)
         args, kwargs = _as_inputs(args, kwargs)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
-__all__ = ["Named", "look_up"]
+__all__ = ["Named", "close_to", "look_up"]
 
 LIKE = 0.8
 """From this share of common letters on, two names may be one misspelt."""
@@ -46,6 +46,14 @@ def look_up(given: str, known: Iterable[str]) -> Named:
     if len(ends) == 1:
         return Named(ends[0], ())
     return Named(None, ends or tuple(path for path in known if _like(given, path)))
+
+
+def close_to(given: str, named: Named) -> str:
+    """What a name that stands for none, or several, is close to, for messages; nothing where it is close to none."""
+    if not named.near:
+        return ""
+    ends = all(path.endswith(f".{given}") for path in named.near)
+    return f"; {given!r} is {'the end of' if ends else 'close to'} {', '.join(named.near)}"
 
 
 def _like(given: str, path: str) -> bool:
