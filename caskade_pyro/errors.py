@@ -19,11 +19,13 @@ __all__ = [
     "FillParamsMappingError",
     "FillParamsSequenceError",
     "GraphError",
+    "IncompleteResultWarning",
     "InvalidValueWarning",
     "LinkToAttributeError",
     "MissingDependencyError",
     "MissingPriorError",
     "ModelError",
+    "NewMemberWarning",
     "NodeConfigurationError",
     "NotBatchableError",
     "NotLinkedError",
@@ -161,8 +163,16 @@ class InvalidValueWarning(CaskadeWarning):
     """A value lies outside the valid range of its param."""
 
 
+class IncompleteResultWarning(CaskadeWarning):
+    """A part of a result could not be made; what there is of it is returned."""
+
+
 class ConvergenceWarning(CaskadeWarning):
     """Draws should not be trusted as they are."""
+
+
+class NewMemberWarning(CaskadeWarning):
+    """A prediction is made with params from the population, for members that the posterior does not know, or does."""
 
 
 class PerformanceWarning(CaskadeWarning):

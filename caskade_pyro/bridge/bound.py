@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,11 @@ from .enumeration import check_enumerable, enumerated
 from .hidden import is_followed, with_hidden_parents
 from .improper import BeginSomewhere, is_improper
 from .many import log_density
+from .memory import Memory
 from .plan import Plan, Site
 from .reparametrise import Decision, NonCentered, decide, reparametrise
 from .report import Report, describe, with_idle_noted
-from .subsampling import SubsampleSize, check_subsample, check_subsample_sizes
+from .subsampling import SubsampleSize, check_subsample, resolved_sizes
 
 if TYPE_CHECKING:
     import graphviz
@@ -48,34 +49,40 @@ class BoundModel:
         kwargs: dict[str, Any],
         data: dict[str, Tensor],
         subsample_size: SubsampleSize,
+        memory: Memory | None = None,
     ) -> None:
         self.model, self.args, self.kwargs = model, args, kwargs
-        plan = model.plan(args, kwargs, data)
-        check_subsample_sizes(plan, subsample_size)
-        check_subsample(plan, {name: size for name, size in subsample_size.items() if size != plan.sizes[name]})
-        self.subsample_size = dict(subsample_size)
+        self._memory = Memory() if memory is None else memory
+        plan = model.plan(args, kwargs, data, self._memory)
+        self.subsample_size = resolved_sizes(plan, subsample_size)
+        check_subsample(plan, {name: size for name, size in self.subsample_size.items() if size != plan.sizes[name]})
         self.data = {name: prepare(plan.observations[name], one).given for name, one in data.items()}
 
     @property
     def plan(self) -> Plan:
         """What is known of the model before it runs."""
-        return self.model.plan(self.args, self.kwargs, self.data)
+        return self.model.plan(self.args, self.kwargs, self.data, self._memory)
 
     def __call__(self) -> Any:
         """Run the model; for Pyro's algorithms."""
-        return self.model.run(self.args, self.kwargs, self.data, self.subsample_size, predict=False)
+        return self._run(predict=False)
 
-    def latents(self) -> None:
-        """Sample the params alone, as the full model does, and report pointers."""
-        self.model.latents(self.args, self.kwargs, self.data, self.subsample_size)
+    def latents(self, pointers: Collection[str] | None = None) -> None:
+        """Sample the params alone, as the full model does, and report pointers: all, or some by name."""
+        self.model.latents(self.args, self.kwargs, self.data, self.subsample_size, self._memory, pointers)
 
     def predictive(self) -> Any:
         """Run the model with its data sampled instead of observed, in the same shapes."""
-        return self.model.run(self.args, self.kwargs, self.data, self.subsample_size, predict=True)
+        return self._run(predict=True)
+
+    def _run(self, predict: bool) -> Any:
+        return self.model.run(self.args, self.kwargs, self.data, self.subsample_size, predict, self._memory)
 
     def whole(self) -> BoundModel:
         """The same model, looking at all members of all plates."""
-        return BoundModel(self.model, self.args, self.kwargs, self.data, {}) if self.subsample_size else self
+        if not self.subsample_size:
+            return self
+        return BoundModel(self.model, self.args, self.kwargs, self.data, {}, self._memory)
 
     def noncentered(self, choice: NonCentered = "offsets") -> Callable[[], Any]:
         """The reparametrised model for Pyro's own algorithms.

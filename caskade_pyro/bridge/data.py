@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, constraints
@@ -14,6 +15,7 @@ from torch.distributions import Independent, MultivariateNormal, constraints
 from ..errors import ObservationError
 from ..graph.nodes.arrays import as_array
 from ..graph.nodes.shapes import show
+from .masks import entries_left
 from .observations import SINGLE, Observation
 
 __all__ = ["Data", "as_data", "check_data", "prepare"]
@@ -75,6 +77,7 @@ def check_data(name: str, distribution: Any, data: Tensor) -> Tensor:
     support = distribution.support
     if not data.is_floating_point():
         data = data.to(_dtype(distribution))
+    data = _without_masked(distribution, data)
     missing = torch.isnan(data)
     infinite = torch.isinf(data)
     if bool(infinite.any()):
@@ -88,6 +91,21 @@ def check_data(name: str, distribution: Any, data: Tensor) -> Tensor:
     if _independent_of_params(support):
         _check_support(name, distribution, data, missing)
     return data
+
+
+def _without_masked(distribution: Any, data: Tensor) -> Tensor:
+    """Data in which what a mask leaves out, and no distribution can explain, is missing."""
+    left = entries_left(distribution)
+    if left is None:
+        return data
+    odd = torch.isinf(data)
+    if _independent_of_params(distribution.support):
+        inside = distribution.support.check(data)
+        odd = odd | ~inside.reshape(tuple(inside.shape) + (1,) * (data.ndim - inside.ndim))
+    odd = odd & ~left.expand(data.shape)
+    if not bool(odd.any()):
+        return data
+    return torch.where(odd, torch.nan, data if data.is_floating_point() else data.to(torch.get_default_dtype()))
 
 
 def _dtype(distribution: Any) -> torch.dtype:
@@ -144,7 +162,7 @@ def prepare(observation: Observation, data: Tensor) -> Data:
 
 def _check_partly_missing(observation: Observation, missing: Tensor) -> None:
     base = observation.distribution
-    while isinstance(base, Independent):
+    while isinstance(base, (Independent, dist.MaskedDistribution)):
         base = base.base_dist
     joint = len(base.event_shape)
     if not joint or isinstance(base, MultivariateNormal):

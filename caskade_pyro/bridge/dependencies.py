@@ -97,7 +97,7 @@ def _of_others(layout: PlateLayout, param: Any, plate: str, gradient: Tensor) ->
 
 def write_out(distribution: Distribution, tracked: Values) -> str:
     """A distribution as one would write it: arguments that are the value of a param by its name, numbers as they are."""
-    while type(distribution).__name__ in ("Independent", "ExpandedDistribution"):
+    while type(distribution).__name__ in ("Independent", "ExpandedDistribution", "MaskedDistribution"):
         distribution = distribution.base_dist  # type: ignore[attr-defined]
     try:
         names, _ = arguments(distribution)

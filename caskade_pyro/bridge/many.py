@@ -10,7 +10,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from ..errors import ModelError, SamplingError
+from ..errors import SamplingError
 from ..graph.nodes.shapes import show
 from .plan import Plan
 
@@ -117,12 +117,23 @@ def log_density(bound: BoundModel, params: Mapping[str, Any], chunk_size: int | 
 
 
 def traces(
-    bound: BoundModel, params: Mapping[str, Tensor], draws: int, chunk_size: int | None
+    bound: BoundModel,
+    params: Mapping[str, Tensor],
+    draws: int,
+    chunk_size: int | None,
+    failed: dict[int, Exception] | None = None,
 ) -> Iterator[tuple[Any, int]]:
     """Traces of a model with its data, each for as many draws as run side by side, and how many these are.
 
     A simulator that samples sites of its own, or cannot be mapped over draws (it branches on values, or writes into a
     tensor of its own), runs for one draw after the other; such a trace has no dim of draws.
+
+    Args:
+        bound: The model.
+        params: By site, draws ``(draws, *plates, *shape)``.
+        draws: How many.
+        chunk_size: How many to run side by side.
+        failed: Takes note of draws for which the simulator fails, whose trace is None; otherwise that is an error.
     """
     one_by_one = bool(bound.plan.inner)
     for part in chunks(bound.plan, draws, chunk_size):
@@ -130,13 +141,19 @@ def traces(
             chosen = {name: value[part.start : part.stop] for name, value in params.items()}
             try:
                 trace = trace_of_many(bound, chosen, len(part), predict=False)
-            except (ModelError, RuntimeError, ValueError):
+            except Exception:  # noqa: BLE001 - whatever the user's simulator raises
                 one_by_one = True  # the loop raises it again if the simulator itself is at fault
             else:
                 yield trace, len(part)
                 continue
         for draw in part:
-            yield _trace_of_one(bound, params, draw), 1
+            try:
+                trace = _trace_of_one(bound, params, draw)
+            except Exception as error:
+                if failed is None:
+                    raise
+                failed[draw], trace = error, None
+            yield trace, 1
 
 
 def _trace_of_one(bound: BoundModel, params: Mapping[str, Tensor], draw: int) -> Any:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pyro
@@ -14,32 +13,16 @@ from ..graph.nodes.node import Node
 from ..graph.plates.layout import PlateLayout, plate_layout
 from ..graph.plates.subsample import Picks
 from .bound import BoundModel
-from .data import Data, as_data, prepare
+from .data import as_data
 from .inputs import as_input
+from .memory import Memory, Seen
 from .plan import Plan, subsampled
 from .preflight import Call, make_plan
 from .run import Run
 from .simulate import Likelihood, Simulator, owner
-from .subsampling import SubsampleSize, check_subsample, check_subsample_sizes
+from .subsampling import SubsampleSize, check_subsample, resolved_sizes
 
 __all__ = ["PyroModel"]
-
-
-@dataclass(frozen=True)
-class _Memory:
-    """What a model remembers from run to run, as long as the graph and the shapes of inputs and data stay.
-
-    Attributes:
-        key: The graph, and the shapes.
-        plan: What is known of the model.
-        data: The data, looked at once.
-        views: By the sizes of subsamples, the plan of a run that looks at these.
-    """
-
-    key: Any
-    plan: Plan
-    data: dict[str, Data] = field(default_factory=dict)
-    views: dict[Any, Plan] = field(default_factory=dict)
 
 
 class PyroModel:
@@ -51,9 +34,10 @@ class PyroModel:
     Args:
         method: A bound forward method, such as ``survey.stamps``.
         likelihood: From what the method returns, a distribution or a dict of them.
-        priors: Priors by site name, in place of those of the params.
-        dims: Names of the batch dims of an observation, by its name, from the left: plates of the graph, or other names
-            for plates of the data. Further dims are named ``obs_dim_0``, ...
+        priors: Priors by site name, or the end of one, in place of those of the params.
+        dims: Names of the batch dims of an observation, by its name, from the left: plates of the graph, by their paths or
+            ends of these that no other plate has, or other names for plates of the data. Further dims are named
+            ``obs_dim_0``, ...
         subsample_size: How many members each run looks at, by plate: of the graph, or of the data. The log densities of
             what lies in the plate are scaled up, so that they are right on average.
 
@@ -92,7 +76,7 @@ class PyroModel:
         self.priors = dict(priors or {})
         self.dims = {name: _names(name, given) for name, given in (dims or {}).items()}
         self.subsample_size = dict(subsample_size or {})
-        self._memory: _Memory | None = None
+        self._memory = Memory()
 
     def bind(
         self, *args: Any, obs: Any = None, subsample_size: SubsampleSize | None = None, **kwargs: Any
@@ -109,8 +93,9 @@ class PyroModel:
         Raises:
             MissingPriorError: Params have no prior.
             PriorError: A prior does not fit its param.
-            ObservationError: Data do not fit the prediction, or are infinite.
-            PlateError: The graph's plates contradict each other, or one cannot be subsampled.
+            ObservationError: Data do not fit the prediction, or are infinite; or a dim has a name that is close to a plate's.
+            PlateError: The graph's plates contradict each other, another link takes the members of one out of it, it has the
+                name of a dim of draws (chain, draw, sample), or one cannot be subsampled.
         """
         sizes = self.subsample_size if subsample_size is None else dict(subsample_size)
         args, kwargs = _as_inputs(args, kwargs)
@@ -139,6 +124,7 @@ class PyroModel:
         data: Mapping[str, Tensor],
         subsample_size: SubsampleSize,
         predict: bool,
+        memory: Memory | None = None,
     ) -> Any:
         """Run the model once.
 
@@ -148,27 +134,35 @@ class PyroModel:
             data: The data by observation.
             subsample_size: How many members to look at, by plate.
             predict: Whether to sample the data, in the shapes of those that are given.
+            memory: Of earlier runs with these inputs and data; the model's own by default.
         """
-        plan = self.plan(args, kwargs, data)
-        run = self._start(plan, subsample_size)
+        seen = self._look(args, kwargs, data, memory)
+        run = self._start(seen, subsample_size)
         run.sample()
         outcome = run.simulate(self.simulator(args, kwargs))
         run.report(outcome.reported)
-        run.observe(outcome.predicted, {} if predict else self._prepared(plan, data))
+        run.observe(outcome.predicted, {} if predict else seen.prepared(data))
         return outcome.prediction
 
     def latents(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], data: Mapping[str, Tensor], subsample_size: SubsampleSize
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        data: Mapping[str, Tensor],
+        subsample_size: SubsampleSize,
+        memory: Memory | None = None,
+        pointers: Collection[str] | None = None,
     ) -> None:
-        """Sample the params alone, as the full model does, and report what pointers make of them."""
-        run = self._start(self.plan(args, kwargs, data), subsample_size)
+        """Sample the params alone, as the full model does, and report what pointers make of them: all, or some by name."""
+        run = self._start(self._look(args, kwargs, data, memory), subsample_size)
         run.sample()
-        run.report_pointers()
+        run.report_pointers(pointers)
 
-    def _start(self, plan: Plan, subsample_size: SubsampleSize) -> Run:
+    def _start(self, seen: Seen, subsample_size: SubsampleSize) -> Run:
         """Open a run, with the members that it looks at."""
-        check_subsample_sizes(plan, subsample_size)
-        chosen = {name: size for name, size in subsample_size.items() if size != plan.sizes.get(name)}
+        plan = seen.plan
+        sizes = resolved_sizes(plan, subsample_size)
+        chosen = {name: size for name, size in sizes.items() if size != plan.sizes[name]}
         plates = {
             name: pyro.plate(name, size, dim=plan.dims[name], subsample_size=chosen.get(name))
             for name, size in plan.sizes.items()
@@ -178,7 +172,7 @@ class PyroModel:
         if not indices:
             return Run(plan, plates, Picks())
         sizes = {name: len(one) for name, one in indices.items()}
-        views = {} if self._memory is None else self._memory.views
+        views = seen.views
         key = tuple(sorted(sizes.items()))
         if key not in views:
             check_subsample(plan, sizes)
@@ -187,37 +181,34 @@ class PyroModel:
         picks = Picks(indices, {name: plan.sizes[name] for name in indices})
         return Run(view.with_picks(picks), plates, picks)
 
-    def plan(self, args: tuple[Any, ...], kwargs: dict[str, Any], data: Mapping[str, Tensor]) -> Plan:
+    def plan(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        data: Mapping[str, Tensor],
+        memory: Memory | None = None,
+    ) -> Plan:
         """What is known of the model before it runs; kept until the graph or the shapes of inputs and data change."""
+        return self._look(args, kwargs, data, memory).plan
+
+    def _look(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], data: Mapping[str, Tensor], memory: Memory | None
+    ) -> Seen:
         # Our own graphs have another layout after every change; those of the other package are looked at each time.
         known = isinstance(self.module, Node)
         layout: PlateLayout = self.module.structure.layout if known else plate_layout(self.module)
         state = () if known else _state(layout)
         key = (layout, state, _shapes([*args, *kwargs.values()]), _shapes(data.values()), tuple(data), tuple(kwargs))
-        memory = self._memory
-        if memory is None or not _same(memory.key, key):
+        memory = self._memory if memory is None else memory
+        seen = memory.seen
+        if seen is None or not _same(seen.key, key):
             plan = make_plan(layout, Call(self.simulator(args, kwargs), data, self.dims, self.priors))
-            self._memory = memory = _Memory(key, plan)
-        return memory.plan
+            memory.seen = seen = Seen(key, plan)
+        return seen
 
     def simulator(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Simulator:
         """The forward method with inputs."""
         return Simulator(self.method, args, kwargs, self.likelihood)
-
-    def _prepared(self, plan: Plan, data: Mapping[str, Tensor]) -> dict[str, Data]:
-        """The data, looked at once."""
-        known = {} if self._memory is None else self._memory.data
-        for name, given in data.items():
-            if name not in known or known[name].source is not given:
-                known[name] = prepare(plan.observations[name], given)
-        return {name: known[name] for name in data}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For pickle: the model without what it remembers of its last runs."""
-        return {name: value for name, value in self.__dict__.items() if name != "_memory"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _memory=None)
 
     def __repr__(self) -> str:
         return f"PyroModel({self.method.__qualname__} of {self.module!r})"

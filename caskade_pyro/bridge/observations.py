@@ -115,7 +115,7 @@ def name_dims(
         if size != expected:
             raise ObservationError(
                 f"dims says that dim {dim} of {name!r} is plate {plate} of size {expected}, but the batch shape is "
-                f"{show(batch)}."
+                f"{show(batch)}. A dim that counts something else than the members of this plate needs another name."
             )
     if len(set(names)) != len(names):
         raise ObservationError(f"The batch dims of {name!r} need different names, not {', '.join(names)}.")
@@ -212,15 +212,15 @@ def of_present(distribution: Any, values: Tensor, present: Tensor) -> Any:
     The others have no part in its log density: independent ones are masked, and of a multivariate normal the marginal
     density of what is there is taken.
     """
-    base, own = distribution, len(distribution.event_shape)
-    while isinstance(base, Independent):
-        base = base.base_dist
-    joint = len(base.event_shape)
+    if isinstance(distribution, Independent):
+        base = of_present(distribution.base_dist, values, present)
+        return base.to_event(distribution.reinterpreted_batch_ndims)
+    if isinstance(distribution, dist.MaskedDistribution):
+        return of_present(distribution.base_dist, values, present).mask(distribution._mask)
+    base, joint = distribution, len(distribution.event_shape)
     if isinstance(base, torch.distributions.MultivariateNormal):
         base = _marginal(base, values, present)
-    seen = present.flatten(-joint).any(-1) if joint else present
-    masked = to_pyro(base).mask(seen)
-    return masked.to_event(own - joint) if own > joint else masked
+    return to_pyro(base).mask(present.flatten(-joint).any(-1) if joint else present)
 
 
 def _marginal(base: Any, values: Tensor, present: Tensor) -> Any:

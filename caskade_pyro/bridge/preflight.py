@@ -17,9 +17,11 @@ from torch.distributions import Distribution
 
 from ..errors import CaskadeException, FillParamsError, ModelError, PriorError
 from ..graph.plates.distributions import map_batch, with_validation
+from ..graph.plates.handles import check_handles
 from ..graph.plates.layout import PlateLayout
 from .circles import check_circle, circle_bounds, circle_of, on_circle
 from .dependencies import dependencies, mixed_plates, write_out
+from .dim_names import check_names_of_draws, resolve_dims
 from .distributions import NotFactorisedError, to_pyro, with_global_validation
 from .inner import TrackedDraws, inner_sites, tracked
 from .inputs import check_unchanged, explained, named_inputs, versions
@@ -29,6 +31,7 @@ from .plan import InnerSite, Plan, Site
 from .plates import Dims, SitePlates, allocate
 from .population_sites import recording_draws
 from .priors import PriorFit, draw_one, fit_prior, site_distribution
+from .rehearsal import rehearse
 from .reported import Collector, replicates, reports
 from .simulate import Outcome, Simulator, Values, pointer_values, simulate
 from .sites import Source, check_complete, sources
@@ -72,6 +75,7 @@ def make_plan(layout: PlateLayout, call: Call) -> Plan:
         ObservationError: Data do not fit the prediction.
         ModelError: The forward method returns nothing that can be observed.
     """
+    check_handles(layout)
     found, missing = sources(layout, call.priors)
     # Derivatives tell what depends on what, also for a model that is bound under no_grad.
     with torch.random.fork_rng(devices=[]), poutine.block(), with_validation(), torch.enable_grad():
@@ -94,7 +98,7 @@ def make_plan(layout: PlateLayout, call: Call) -> Plan:
         used.update(observation.dims)
         own = zip(observation.dims, observation.batch_shape, strict=True)
         sizes |= {name: size for name, size in own if name not in sizes}
-    return Plan(
+    plan = Plan(
         layout=layout,
         sites=sites,
         observations={observation.name: observation for observation in observations},
@@ -103,6 +107,9 @@ def make_plan(layout: PlateLayout, call: Call) -> Plan:
         reported=reports(layout, trial.collector.plates, trial.outcome.reported, dims),
         inner=trial.inner,
     )
+    check_names_of_draws(plan)
+    rehearse(plan, priors.values)
+    return plan
 
 
 def _site(layout: PlateLayout, source: Source, fit: PriorFit, template: Distribution, dims: Dims) -> Site:
@@ -255,7 +262,8 @@ def _look_at_prediction(
     found = []
     for name, distribution in predicted.items():
         data = call.data.get(name)
-        names, sizes = name_dims(name, distribution, data, call.dims.get(name, ()), layout, replicates)
+        given = resolve_dims(name, call.dims.get(name, ()), layout)
+        names, sizes = name_dims(name, distribution, data, given, layout, replicates)
         found.append(
             Observation(
                 name=name,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, biject_to, constraints
+from torch.distributions import Distribution, biject_to
 
 from ..errors import PriorError
 from ..graph.nodes.prior import Prior
@@ -38,10 +39,12 @@ class PriorFit:
     Attributes:
         own_batch: The leading dims of the param's shape, over which the prior is repeated independently.
         argument_dims: For each argument that is a param or a tensor, how many dims at its right belong to one draw.
+        known: The arguments of which the distribution says so; those of a function of the user's are not.
     """
 
     own_batch: Shape
     argument_dims: Mapping[Any, int]
+    known: frozenset[Any]
 
 
 def default_prior(param: Any) -> Prior | None:
@@ -86,7 +89,9 @@ def fit_prior(site: str, prior: Prior, shape: Shape, sizes: Shape, one_member: D
             f"but the param's own shape is {show(shape)}{within}. Scalars are repeated; anything else must have the shape "
             "of the param, plate dims in front."
         )
-    return PriorFit(shape[:own], {arg: own + dims for arg, dims in _argument_dims(prior).items()})
+    dims = _argument_dims(prior)
+    known = frozenset(arg for arg, count in dims.items() if count is not None)
+    return PriorFit(shape[:own], {arg: own + (count or 0) for arg, count in dims.items()}, known)
 
 
 def _broadcasts(shape: Shape, target: Shape) -> bool:
@@ -96,8 +101,8 @@ def _broadcasts(shape: Shape, target: Shape) -> bool:
         return False
 
 
-def _argument_dims(prior: Prior) -> dict[Any, int]:
-    """How many dims of each argument belong to one draw: 1 for a mean vector, 0 for a scalar."""
+def _argument_dims(prior: Prior) -> dict[Any, int | None]:
+    """How many dims of each argument belong to one draw: 1 for a mean vector, 0 for a scalar; None where nobody says."""
     if prior.fixed is not None:
         return {}
     known = getattr(prior.factory, "arg_constraints", None)
@@ -109,10 +114,13 @@ def _argument_dims(prior: Prior) -> dict[Any, int]:
     return {arg: _event_dim(known.get(name)) for name, arg in named.items() if is_param(arg) or isinstance(arg, Tensor)}
 
 
-def _event_dim(constraint: Any) -> int:
-    if constraint is None or constraints.is_dependent(constraint):
-        return 0
-    return int(constraint.event_dim)
+def _event_dim(constraint: Any) -> int | None:
+    if constraint is None:
+        return None
+    try:
+        return int(constraint.event_dim)
+    except NotImplementedError:  # it depends on other arguments
+        return None
 
 
 def site_distribution(
@@ -149,17 +157,17 @@ def site_distribution(
         else:
             return arg
         padding = fit.argument_dims.get(arg, 0) - (value.ndim - plate_dims)
-        if padding < 0 and is_param(arg) and arg.pointer and -padding < len(plates.names):
-            raise PriorError(
-                f"Argument {arg.name} of the prior {prior} of param {site} has the shape {show(value.shape[plate_dims:])}, "
-                f"which leaves open which of the plates {', '.join(plates.names)} its values belong to. {OF_MEMBERS}"
-            )
+        if padding < 0 and is_param(arg) and arg in fit.known:
+            where = f"Argument {arg.name} of the prior {prior} of param {site}"
+            return _over_members(where, value, plate_dims, -padding, plates)
         if not plate_dims or padding <= 0:
             return value
         return value.reshape(tuple(value.shape[:plate_dims]) + (1,) * padding + tuple(value.shape[plate_dims:]))
 
     try:
         built = to_pyro(prior.build(resolve))
+    except PriorError:
+        raise
     except (ValueError, RuntimeError, TypeError) as error:
         raise PriorError(f"The prior {prior} of param {site} cannot be built: {error}") from error
     left = max(0, len(built.batch_shape) - len(fit.own_batch))
@@ -173,6 +181,44 @@ def site_distribution(
             f"{show(plates.sizes)} of its plates. {OF_MEMBERS}"
         )
     return expand_own(built, batch, fit.own_batch)
+
+
+def _over_members(where: str, value: Tensor, plate_dims: int, count: int, plates: SitePlates) -> Tensor:
+    """An argument whose next dims count the members of plates in which its param does not stand, brought to their dims.
+
+    Args:
+        where: The argument, for messages.
+        value: Its value: dims of the run and of plates, as many as ``plate_dims``, then those of members, then its own.
+        plate_dims: How many dims are in front.
+        count: How many dims count members.
+        plates: The plates of the site.
+
+    Raises:
+        PriorError: It has no dims as long as the plates, or could have those of several.
+    """
+    counted, own = tuple(value.shape[plate_dims : plate_dims + count]), tuple(value.shape[plate_dims + count :])
+    seen = f"{where} has the shape {show(counted + own)}"
+    sizes = tuple(size for size in counted if size != 1)  # a dim of 1 repeats
+    value = value.reshape(tuple(value.shape[:plate_dims]) + sizes + own)
+    if not sizes:
+        return value
+    free = [
+        at
+        for at, dim in enumerate(plates.dims)
+        if plate_dims + dim < 0 or value.shape[plate_dims + dim] == 1  # it has no value for each of these members yet
+    ]
+    places = [chosen for chosen in combinations(free, len(sizes)) if tuple(plates.sizes[at] for at in chosen) == sizes]
+    within = f"{', '.join(plates.names) or 'none'}, of the sizes {show(plates.sizes)},"
+    if not places:
+        raise PriorError(f"{seen}, which does not fit the plates {within} of that param. {OF_MEMBERS}")
+    if len(places) > 1:
+        raise PriorError(f"{seen}, which leaves open which of the plates {within} its values belong to. {OF_MEMBERS}")
+    dims = [plates.dims[at] for at in places[0]]
+    front = max(plate_dims, -min(dims))
+    value = value.reshape((1,) * (front - plate_dims) + tuple(value.shape))
+    for at, dim in enumerate(dims):
+        value = value.transpose(front + dim, front + at)  # a dim of 1 takes the place of that of members
+    return value.reshape(tuple(value.shape[:front]) + own)
 
 
 def draw_one(distribution: Any, stored: Tensor | None, shape: Shape) -> Tensor:

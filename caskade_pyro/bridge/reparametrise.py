@@ -19,6 +19,7 @@ from pyro.infer.reparam.reparam import Reparam
 from pyro.poutine import reparam
 
 from ..errors import ModelError
+from ..graph.plates.naming import close_to, look_up
 from .circular import CircularReparam
 from .distributions import base_of
 from .offsets import MULTIVARIATE, MultivariateOffsets
@@ -95,17 +96,23 @@ def decide(plan: Plan, noncentered: NonCentered = "auto") -> dict[str, Decision]
             f"noncentered must be 'auto', 'offsets', True, False or a list of site names, not {noncentered!r}."
         )
     if not isinstance(noncentered, (str, bool)):
-        _check_named(plan, noncentered)
+        noncentered = _named(plan, noncentered)
     return {site.name: _decide_one(site, noncentered) for site in plan.sites}
 
 
-def _check_named(plan: Plan, names: Sequence[str]) -> None:
+def _named(plan: Plan, names: Sequence[str]) -> list[str]:
+    """The whole names of the sites that a user names."""
     sites = {site.name: site for site in plan.sites}
-    for name in names:
-        if name not in sites:
-            raise ModelError(f"noncentered= names {name!r}, but the sites are {', '.join(sites)}.")
-        if (reason := _obstacle(sites[name])) is not None:
-            raise ModelError(f"Site {name} cannot be non-centred: {reason}.")
+    found = []
+    for given in names:
+        named = look_up(given, sites)
+        if named.name is None:
+            listed = ", ".join(sites)
+            raise ModelError(f"noncentered= names {given!r}, but the sites are {listed}{close_to(given, named)}.")
+        if (reason := _obstacle(sites[named.name])) is not None:
+            raise ModelError(f"Site {named.name} cannot be non-centred: {reason}.")
+        found.append(named.name)
+    return found
 
 
 def _decide_one(site: Site, noncentered: NonCentered) -> Decision:

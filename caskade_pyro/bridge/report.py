@@ -29,7 +29,7 @@ def describe(module: Any, plan: Plan) -> ModelDescription:
     return ModelDescription(
         name=module.name,
         layout=plan.layout,
-        plates=(*(PlateDescription(name, plan.sizes[name]) for name in names), *_inner_plates(plan)),
+        plates=(*(PlateDescription(name, plan.sizes[name], name not in order) for name in names), *_inner_plates(plan)),
         sites=(
             *_parents_first([*sites, *(_reported(one, plan) for one in plan.reported), *map(_inner, plan.inner)]),
             *(_observation(one, plan) for one in plan.observations.values()),
@@ -190,8 +190,12 @@ class Report:
         latent = [site for site in self.description.sites if not site.likelihood and not site.deterministic]
         sizes = {plate.name: plate.size for plate in self.description.plates}
         scalars = sum(_count(site, sizes) for site in latent)
-        plates = ", ".join(name if size is None else f"{name} = {size}" for name, size in sizes.items()) or "none"
-        return f"{self.description.name}: {len(latent)} latent sites, {scalars} latent scalars; plates: {plates}"
+        plates = _sizes(plate for plate in self.description.plates if not plate.of_data)
+        of_data = _sizes(plate for plate in self.description.plates if plate.of_data)
+        title = (
+            f"{self.description.name}: {len(latent)} latent sites, {scalars} latent scalars; plates: {plates or 'none'}"
+        )
+        return f"{title}; data plates: {of_data}" if of_data else title
 
     def __repr__(self) -> str:
         return str(self)
@@ -219,6 +223,10 @@ def _row(site: SiteDescription, sizes: dict[str, int | None]) -> tuple[str, ...]
         _listing(site.parents),
         site.note,
     )
+
+
+def _sizes(plates: Iterable[PlateDescription]) -> str:
+    return ", ".join(one.name if one.size is None else f"{one.name} = {one.size}" for one in plates)
 
 
 def _listing(names: Sequence[str]) -> str:

@@ -60,12 +60,15 @@ def _try(evaluation: Evaluation, param: Any, mapped: list[str]) -> Tensor | None
     try:
         return value_over_members(evaluation, param, mapped)
     except (CaskadeException, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
-        return None  # a function of the user's that needs what is not there at the end of the call
+        return None  # a function of the user's that needs what is not there at the end of the call, or fails for these values
 
 
 def computed(evaluation: Evaluation, params: Sequence[Any]) -> Values:
-    """The values of pointers and live params at the end of a call."""
-    values = ((param, value_over_members(evaluation, param)) for param in params)
+    """The values of pointers and live params at the end of a call; those of functions that fail there are left out.
+
+    They are for people to look at: what the simulator or a prior needs of them is computed, and fails, there.
+    """
+    values = ((param, _try(evaluation, param, [])) for param in params)
     return {param: value for param, value in values if value is not None}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -150,13 +150,13 @@ class Run:
             if one.param in values:
                 self._report(one, values[one.param])
 
-    def report_pointers(self) -> None:
-        """As `report`, for what can be computed without the simulator."""
+    def report_pointers(self, names: Collection[str] | None = None) -> None:
+        """As `report`, for what can be computed without the simulator; of these names, or all of it."""
         if self.summed:
             return
         values = self.values()
         for one in self.plan.reported:
-            if not one.from_simulator:
+            if not one.from_simulator and (names is None or one.name in names):
                 self._report(one, pointer_values(self.plan.layout, values, one.param, self.batch)[0])
 
     def _report(self, one: Reported, value: Tensor) -> None:

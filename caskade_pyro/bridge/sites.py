@@ -10,6 +10,7 @@ from ..errors import MissingPriorError, PriorError
 from ..graph.nodes.prior import Prior, as_prior
 from ..graph.nodes.shapes import show
 from ..graph.plates.layout import Placement, PlateLayout
+from ..graph.plates.naming import close_to, look_up
 from .priors import default_prior
 
 __all__ = ["Source", "check_complete", "parents_first", "plates_of", "sources"]
@@ -47,7 +48,7 @@ def sources(layout: PlateLayout, overrides: Mapping[str, object]) -> tuple[tuple
         PriorError: A prior depends on something that it cannot depend on, or ``overrides`` names no site.
     """
     dynamic = [placement for placement in layout.placements if placement.param.dynamic]
-    _check_names(overrides, dynamic)
+    overrides = _by_site(overrides, dynamic)
     found: dict[Any, Source] = {}
     missing: list[Placement] = []
     for placement in dynamic:
@@ -82,11 +83,19 @@ def _prior_of(placement: Placement, overrides: Mapping[str, object]) -> tuple[Pr
     return (given, False) if given is not None else (default_prior(placement.param), True)
 
 
-def _check_names(overrides: Mapping[str, object], dynamic: list[Placement]) -> None:
+def _by_site(overrides: Mapping[str, object], dynamic: list[Placement]) -> dict[str, object]:
+    """The priors that a user gave, by the whole names of their sites."""
     sites = [placement.site for placement in dynamic]
-    unknown = [name for name in overrides if name not in sites]
-    if unknown:
-        raise PriorError(f"priors= names {', '.join(unknown)}, but the sites are {', '.join(sites) or 'none'}.")
+    found: dict[str, object] = {}
+    for given, prior in overrides.items():
+        named = look_up(given, sites)
+        if named.name is None:
+            listed = ", ".join(sites) or "none"
+            raise PriorError(f"priors= names {given}, but the sites are {listed}{close_to(given, named)}.")
+        if named.name in found:
+            raise PriorError(f"priors= names {named.name} twice.")
+        found[named.name] = prior
+    return found
 
 
 def _missing(missing: Sequence[Placement]) -> str:

@@ -6,28 +6,33 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import PlateError
+from .dim_names import find_plate
 from .observations import Observation
 from .plan import Plan
 
-__all__ = ["SubsampleSize", "check_subsample", "check_subsample_sizes"]
+__all__ = ["SubsampleSize", "check_subsample", "resolved_sizes"]
 
 SubsampleSize = Mapping[str, int]
 """By plate, how many of its members a run looks at."""
 
 
-def check_subsample_sizes(plan: Plan, sizes: SubsampleSize) -> None:
-    """Check the plates and sizes that a user asks for.
+def resolved_sizes(plan: Plan, sizes: SubsampleSize) -> dict[str, int]:
+    """The plates and sizes that a user asks for, plates by their whole names.
 
     Raises:
         PlateError: A name is no plate of the model, or a size is none of its subsamples.
     """
-    for name, size in sizes.items():
-        if name not in plan.sizes:
-            raise PlateError(f"subsample_size= names {name!r}, but the plates are {', '.join(plan.sizes) or 'none'}.")
+    found: dict[str, int] = {}
+    for given, size in sizes.items():
+        name = find_plate(f"subsample_size= names {given!r}", given, plan.sizes)
+        if name in found:
+            raise PlateError(f"subsample_size= names plate {name} twice.")
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= plan.sizes[name]:
             raise PlateError(
                 f"subsample_size= of plate {name} must be a number from 1 to its size {plan.sizes[name]}, not {size!r}."
             )
+        found[name] = size
+    return found
 
 
 def check_subsample(plan: Plan, sizes: SubsampleSize) -> None:

@@ -6,20 +6,21 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import numpy as np
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
 
 from ..bridge.bound import BoundModel
 from ..bridge.improper import is_improper
-from ..bridge.many import chunks, natural, trace_of_many, traces
+from ..bridge.many import chunks, natural, trace_of_many
 from ..bridge.plan import InnerSite
-from ..errors import ModelError, SamplingError
+from ..errors import SamplingError
+from .failures import warn_of_failures
+from .given import Given
 from .progress import progress_bar
 from .seeds import seeded, stream_seed
 
-__all__ = ["draw_predictions", "missing_observations", "pointwise_log_likelihood"]
+__all__ = ["draw_predictions"]
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -31,6 +32,7 @@ def draw_predictions(
     seed: int,
     progress: bool,
     chunk_size: int | None = None,
+    known: Mapping[str, np.ndarray[Any, Any]] | None = None,
 ) -> Arrays:
     """Run a model without its data, once for each draw.
 
@@ -44,6 +46,10 @@ def draw_predictions(
         seed: Of the predictions.
         progress: Whether to show how far it is.
         chunk_size: How many draws to run side by side; by default as many as fit into a bounded amount of memory.
+        known: Of sites that are given for some members of their plates only, which: a mask over these. The params of the
+            others are drawn from their priors.
+
+    A simulator that fails for some draws leaves NaN there, and a warning says so.
 
     Returns:
         By latent site, by what the model reports, and by observation, ``(draws, *plates, *shape)``. Of a quantity that has
@@ -51,20 +57,22 @@ def draw_predictions(
 
     Raises:
         SamplingError: A prior is improper, so that nothing can be drawn from it.
+        Exception: What the simulator raises, where it does so for all draws.
     """
-    given = {name: torch.as_tensor(value) for name, value in params.items()}
+    some = {name: torch.as_tensor(mask) for name, mask in (known or {}).items()}
+    given = Given({name: torch.as_tensor(value) for name, value in params.items()}, some)
     with torch.no_grad(), progress_bar(draws, "predict", "draw", progress) as bar:
         try:
             if not bound.plan.inner:
                 try:
                     with seeded(stream_seed(seed, 1)):
                         return _side_by_side(bound, given, draws, chunk_size, bar)
-                except (ModelError, RuntimeError, ValueError):
+                except Exception:  # noqa: BLE001 - whatever the user's simulator raises
                     bar.reset()  # the loop raises it again if the simulator itself is at fault
             with seeded(stream_seed(seed, 1)):
                 return _one_by_one(bound, given, draws, bar)
         except NotImplementedError as error:
-            raise SamplingError(_cannot_draw(bound, given, error)) from error
+            raise SamplingError(_cannot_draw(bound, given.wholly, error)) from error
 
 
 def _cannot_draw(bound: BoundModel, params: Mapping[str, Tensor], error: NotImplementedError) -> str:
@@ -86,36 +94,48 @@ def _own_dims(bound: BoundModel) -> dict[str, int]:
     return own | {one.name: len(one.event_shape) for one in plan.observations.values()}
 
 
-def _side_by_side(
-    bound: BoundModel, params: Mapping[str, Tensor], draws: int, chunk_size: int | None, bar: Any
-) -> Arrays:
+def _side_by_side(bound: BoundModel, params: Given, draws: int, chunk_size: int | None, bar: Any) -> Arrays:
     own = _own_dims(bound)
     found: dict[str, list[Tensor]] = {name: [] for name in own}
     for part in chunks(bound.plan, draws, chunk_size):
-        chosen = {name: value[part.start : part.stop] for name, value in params.items()}
-        trace = trace_of_many(bound, chosen, len(part), predict=True)
+        chosen = params.of_draws(slice(part.start, part.stop))
+        with chosen.partly(bound, (len(part),), padded=True):
+            trace = trace_of_many(bound, chosen.wholly, len(part), predict=True)
         for name, dims in own.items():
             found[name].append(natural(bound.plan, name, trace.nodes[name]["value"], dims, 1))
         bar.update(len(part))
     return {name: torch.cat(values).numpy() for name, values in found.items()}
 
 
-def _one_by_one(bound: BoundModel, params: Mapping[str, Tensor], draws: int, bar: Any) -> Arrays:
+def _one_by_one(bound: BoundModel, params: Given, draws: int, bar: Any) -> Arrays:
     plan, own = bound.plan, _own_dims(bound)
     inner = {site.name: site for site in plan.latent_inner}
-    found: dict[str, list[Tensor]] = {name: [] for name in (*own, *inner)}
+    found: dict[str, list[Tensor | None]] = {name: [] for name in (*own, *inner)}
+    failed: dict[int, Exception] = {}
     for draw in range(draws):
-        trace = poutine.trace(_at(bound, params, draw)).get_trace()
+        chosen = params.of_draws(draw)
+        tracer = poutine.trace(_at(bound, chosen.wholly))
+        with chosen.partly(bound, (), padded=False):
+            try:
+                nodes = tracer.get_trace().nodes
+            except NotImplementedError:
+                raise  # a distribution that cannot draw does so for no params
+            except Exception as error:  # noqa: BLE001 - whatever the user's simulator raises
+                failed[draw], nodes = error, tracer.msngr.trace.nodes  # the params were drawn before
         for name, values in found.items():
-            value = cast("Tensor", trace.nodes[name]["value"] if name in trace.nodes else torch.zeros(0))
+            if name not in nodes:  # the simulator draws no members this time; or a function failed
+                values.append(torch.zeros(0) if name in inner and draw not in failed else None)
+                continue
+            value = cast("Tensor", nodes[name]["value"])
             values.append(_compact(value, inner[name]) if name in inner else natural(plan, name, value, own[name], 0))
         bar.update()
-    return {name: _stacked(values) for name, values in found.items()}
+    warn_of_failures(failed, draws, "what is predicted is NaN there")
+    return {name: _stacked(values) for name, values in found.items() if any(value is not None for value in values)}
 
 
-def _at(bound: BoundModel, params: Mapping[str, Tensor], draw: int) -> Callable[[], Any]:
+def _at(bound: BoundModel, params: Mapping[str, Tensor]) -> Callable[[], Any]:
     values = {
-        site.name: params[site.name][draw].reshape(site.plates.batch_shape + site.shape)
+        site.name: params[site.name].reshape(site.plates.batch_shape + site.shape)
         for site in bound.plan.latents
         if site.name in params
     }
@@ -129,52 +149,15 @@ def _compact(value: Tensor, site: InnerSite) -> Tensor:
     return value.reshape((*kept, *value.shape[own:]))
 
 
-def _stacked(values: list[Tensor]) -> np.ndarray[Any, Any]:
-    """Values of all draws; where they differ in shape, filled up with NaN."""
-    if len({value.shape for value in values}) == 1:
-        return cast("np.ndarray[Any, Any]", torch.stack(values).numpy())
-    rank = max(value.ndim for value in values)
-    whole = tuple(max(value.shape[dim] for value in values if value.ndim == rank) for dim in range(rank))
+def _stacked(values: list[Tensor | None]) -> np.ndarray[Any, Any]:
+    """Values of all draws; where they differ in shape, or one is lacking, filled up with NaN."""
+    there = [value for value in values if value is not None]
+    if len(there) == len(values) and len({value.shape for value in there}) == 1:
+        return cast("np.ndarray[Any, Any]", torch.stack(there).numpy())
+    rank = max(value.ndim for value in there)
+    whole = tuple(max(value.shape[dim] for value in there if value.ndim == rank) for dim in range(rank))
     filled = np.full((len(values), *whole), np.nan)
     for row, value in zip(filled, values, strict=True):
-        if value.ndim == rank:
+        if value is not None and value.ndim == rank:
             row[tuple(slice(size) for size in value.shape)] = value.numpy()
     return filled
-
-
-def pointwise_log_likelihood(
-    bound: BoundModel, params: Mapping[str, np.ndarray[Any, Any]], draws: int, progress: bool, chunk_size: int | None
-) -> Arrays:
-    """The log density of each single observation at each draw.
-
-    Args:
-        bound: The model.
-        params: By site, draws ``(draws, *plates, *shape)``.
-        draws: How many.
-        progress: Whether to show how far it is.
-        chunk_size: How many draws to run side by side.
-
-    Returns:
-        By observation, ``(draws, *dims)``; NaN where data are missing.
-    """
-    plan = bound.plan
-    found: dict[str, list[Tensor]] = {name: [] for name in bound.data}
-    given = {name: torch.as_tensor(value) for name, value in params.items()}
-    with pyro.validation_enabled(False), progress_bar(draws, "log likelihood", "draw", progress) as bar:
-        for trace, count in traces(bound, given, draws, chunk_size):
-            for name, values in found.items():
-                term = trace.nodes[name]["fn"].log_prob(trace.nodes[name]["value"])
-                values.append(natural(plan, name, term.reshape((count, *term.shape[term.ndim - plan.depth :])), 0, 1))
-            bar.update(count)
-    return {name: _without_missing(bound, name, torch.cat(values)) for name, values in found.items()}
-
-
-def missing_observations(bound: BoundModel, name: str) -> Tensor:
-    """Which single observations are missing, all components of them: a mask over the dims of the observation."""
-    observation = bound.plan.observations[name]
-    missing = torch.isnan(bound.data[name]).expand(observation.batch_shape + observation.event_shape)
-    return missing.flatten(len(observation.batch_shape)).all(-1) if observation.event_shape else missing
-
-
-def _without_missing(bound: BoundModel, name: str, found: Tensor) -> np.ndarray[Any, Any]:
-    return cast("np.ndarray[Any, Any]", torch.where(missing_observations(bound, name), torch.nan, found).numpy())

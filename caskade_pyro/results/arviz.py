@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from importlib import import_module
 from typing import Any
 
 import arviz as az
@@ -14,7 +14,7 @@ from ..bridge.bound import BoundModel
 from ..bridge.plan import Plan
 from ..bridge.reparametrise import decide
 
-__all__ = ["coordinates", "dimensions", "set_attributes", "to_inference_data"]
+__all__ = ["coordinates", "dimensions", "set_attributes", "to_inference_data", "without_attributes"]
 
 
 def coordinates(plan: Plan) -> dict[str, Sequence[Any]]:
@@ -50,6 +50,13 @@ def to_inference_data(
         groups: By group (``posterior``, ``sample_stats``, ``prior``, ...), arrays ``(chains, draws, ...)`` by name.
         attrs: Attributes of every group.
     """
+    found = without_attributes(bound, groups)
+    set_attributes(found, bound.plan, attrs)
+    return found
+
+
+def without_attributes(bound: BoundModel, groups: Mapping[str, Mapping[str, np.ndarray[Any, Any]]]) -> az.InferenceData:
+    """As `to_inference_data`, the attributes not yet set."""
     plan = bound.plan
     data = {name: _natural(bound, plan, name) for name in bound.data}
     with_data = {**groups, "observed_data": data} if data else dict(groups)
@@ -61,7 +68,6 @@ def to_inference_data(
             coords=coordinates(plan),
             dims=dimensions(plan),
         )
-    set_attributes(found, plan, attrs)
     return found
 
 
@@ -75,11 +81,11 @@ def set_attributes(found: az.InferenceData, plan: Plan, attrs: Mapping[str, Any]
     params = {site.name: site.source.placement.param for site in plan.sites}
     params |= {one.name: one.param for one in plan.reported}
     circles = {name: one.circle for name, one in decide(plan).items() if one.circle is not None}
+    library = __name__.partition(".")[0]
+    version = import_module(library).__version__  # of the code that runs, which need not be installed
     for group in found.groups():
         dataset = found[group]
-        dataset.attrs.update(
-            inference_library="caskade_pyro", inference_library_version=version("caskade_pyro"), **attrs
-        )
+        dataset.attrs.update(inference_library=library, inference_library_version=version, **attrs)
         for name in dataset.data_vars:
             param = params.get(str(name))
             for attribute in ("units", "description"):

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from warnings import warn
-
 import arviz as az
 import numpy as np
 
-from ..errors import ConvergenceWarning
 from .circular import unwrapped
 from .nested import nested_rhat
 
-__all__ = ["warn_of_trouble"]
+__all__ = ["find_trouble"]
 
 RHAT, ESS = 1.01, 400
 
 
-def warn_of_trouble(posterior: az.InferenceData, stacklevel: int) -> None:
-    """Warn where chains disagree, draws are too dependent, or trajectories diverged (Vehtari et al. 2021).
+def find_trouble(posterior: az.InferenceData) -> list[str]:
+    """Where chains disagree, draws are too dependent, or trajectories diverged (Vehtari et al. 2021).
 
     Of many chains in groups that start at the same point it is the groups that have to agree (Margossian et al. 2024).
 
     Args:
         posterior: The draws.
-        stacklevel: Where to say that the warning comes from.
+
+    Returns:
+        What is wrong, and what to do about it, a sentence each.
     """
     messages = []
     divergences = int(posterior["sample_stats"]["diverging"].sum())
@@ -34,8 +33,7 @@ def warn_of_trouble(posterior: az.InferenceData, stacklevel: int) -> None:
         )
     if posterior["posterior"].sizes["chain"] > 1:
         messages += _disagreement(posterior)
-    for message in messages:
-        warn(ConvergenceWarning(message), stacklevel=stacklevel)
+    return messages
 
 
 def _disagreement(posterior: az.InferenceData) -> list[str]:

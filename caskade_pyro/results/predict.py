@@ -2,96 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import arviz as az
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from ..bridge.bound import BoundModel, check_bound
 from ..bridge.plan import Plan
-from ..errors import ObservationError, PlateError, SamplingError
-from ..inference.predictive import draw_predictions, missing_observations, pointwise_log_likelihood
+from ..errors import ObservationError, SamplingError
+from ..inference.pointwise import Pointwise, pointwise_log_likelihood
+from ..inference.predictive import draw_predictions
 from ..inference.seeds import fresh_seed
 from .arviz import to_inference_data
+from .members import New
+from .posterior_draws import PosteriorDraws, posterior_draws
 
-__all__ = ["log_likelihood", "posterior_draws", "predict", "prior_predictive"]
+__all__ = ["log_likelihood", "predict", "prior_predictive"]
 
 Arrays = dict[str, np.ndarray[Any, Any]]
-
-
-def posterior_draws(plan: Plan, posterior: az.InferenceData, new: Sequence[str] = ()) -> tuple[Arrays, tuple[int, int]]:
-    """The draws of every site of a plan with chains put one after the other, and how many chains and draws there are.
-
-    Sites in the plates ``new`` are left out. Members that have names are found by them: the plan may have them in another
-    order, or only some of them.
-
-    Raises:
-        SamplingError: A site or a member is missing, or has another shape than the model gives it.
-        PlateError: ``new`` names no plate.
-    """
-    unknown = [name for name in new if name not in plan.sizes]
-    if unknown:
-        raise PlateError(f"new= names {', '.join(unknown)}, but the plates are {', '.join(plan.sizes) or 'none'}.")
-    group = _draws_of(posterior)
-    found = {}
-    for site in plan.latents:
-        if set(new) & set(site.plate_names):
-            continue
-        if site.name not in group:
-            raise SamplingError(
-                f"The posterior has no draws of {site.name}; it has {', '.join(map(str, group.data_vars))}."
-            )
-        values = _by_name(plan, site.plate_names, group[site.name]).values
-        if values.shape[2:] != site.draw_shape:
-            raise SamplingError(
-                f"The draws of {site.name} have shape {values.shape[2:]}, but the model's have {site.draw_shape}. To predict "
-                "for other members than those of the fit, name their plate: new=(...,)."
-            )
-        found[site.name] = values.reshape((-1, *site.draw_shape))
-    return found, (group.sizes["chain"], group.sizes["draw"])
-
-
-def _by_name(plan: Plan, plates: Sequence[str], draws: xr.DataArray) -> xr.DataArray:
-    """The draws of the members of a plan, where both they and the draws give names to members.
-
-    Raises:
-        SamplingError: There are no draws of some members.
-    """
-    names = {plate.name: plate.members for plate in plan.layout.plates if plate.name in plates and plate.members}
-    for plate, members in names.items():
-        if plate not in draws.indexes:
-            continue
-        known = draws.indexes[plate]
-        if not known.is_unique or known.equals(pd.RangeIndex(len(known))):
-            continue  # mere numbers, as of a fit of members that had no names yet
-        places = known.get_indexer(pd.Index(members))
-        lacking = [str(member) for member, place in zip(members, places, strict=True) if place < 0]
-        if lacking:
-            raise SamplingError(
-                f"The posterior has no draws of {draws.name} for {', '.join(lacking)} of plate {plate}; it has "
-                f"{', '.join(map(str, known))}. To predict for other members than those of the fit, name their plate: "
-                f"new=({plate!r},)."
-            )
-        draws = draws.isel({plate: places})
-    return draws
-
-
-def _draws_of(posterior: object) -> xr.Dataset:
-    """The draws of what a user gave as a posterior."""
-    if isinstance(posterior, az.InferenceData):
-        if "posterior" in posterior:
-            found: xr.Dataset = posterior["posterior"]
-            return found
-        seen = f"has the groups {', '.join(posterior.groups()) or 'none'}"
-    else:
-        seen = f"is of the type {type(posterior).__name__}"
-    raise SamplingError(
-        "The posterior must be ArviZ data with a group 'posterior', as ck.sample and Fit.sample return; what was given "
-        f"{seen}."
-    )
 
 
 def _check_draws(draws: int) -> None:
@@ -105,7 +35,7 @@ def predict(
     draws: int | None = None,
     seed: int | None = None,
     *,
-    new: str | Sequence[str] = (),
+    new: New = (),
     chunk_size: int | None = None,
     progress: bool = True,
 ) -> az.InferenceData:
@@ -118,18 +48,21 @@ def predict(
         posterior: Draws, from `sample` or `Fit.sample`.
         draws: How many predictions of each chain, spread evenly over its draws; one for each draw by default.
         seed: Of the predictions.
-        new: Names of plates with other members than those of the fit, of which ``bound`` may have any number. Their
-            params are drawn from the population that the posterior describes.
+        new: Plates with other members than those of the fit, of which ``bound`` may have any number: the params of these
+            members are drawn from the population that the posterior describes. Members that have names which the posterior
+            knows keep their draws. Or, by plate, the names (where they have none, the numbers) of the members to be drawn, as
+            in ``{"schools": ["new school"]}``; all others keep their draws.
         chunk_size: How many draws to run side by side; by default as many as fit into a bounded amount of memory.
         progress: Whether to show progress.
 
     Returns:
         ArviZ data with the group ``posterior_predictive``: the data, what the simulator reports of live params, and the
-        params of new members.
+        params, and what pointers make of them, in plates with new members. With a `NewMemberWarning` where members have
+        names that the posterior does not know and ``new`` does not say so.
 
     Raises:
         SamplingError: The posterior is that of another model.
-        PlateError: ``new`` names no plate.
+        PlateError: ``new`` names no plate, or no member of one.
 
     Example:
         >>> import caskade_pyro as ck, arviz as az, numpy as np, pyro.distributions as dist, torch
@@ -147,25 +80,27 @@ def predict(
         (2, 50, 2)
     """
     check_bound(bound, "ck.predict")
-    plan = bound.plan
-    params, (chains, available) = posterior_draws(plan, posterior, (new,) if isinstance(new, str) else new)
-    draws = available if draws is None else min(draws, available)
+    whole = bound.whole()
+    found = posterior_draws(whole.plan, posterior, new, refuse=False, stacklevel=3)
+    draws = found.draws if draws is None else min(draws, found.draws)
     _check_draws(draws)
-    picked = np.linspace(0, available - 1, draws).round().astype(int)
-    thinned = {
-        name: values.reshape((chains, available, *values.shape[1:]))[:, picked].reshape((-1, *values.shape[1:]))
-        for name, values in params.items()
-    }
+    found = found.thinned(draws)
     seed = fresh_seed() if seed is None else seed
-    predicted = draw_predictions(bound, thinned, chains * draws, seed, progress, chunk_size)
-    wanted = {name: value for name, value in predicted.items() if name not in params and not _repeats(plan, name)}
-    group = {name: value.reshape((chains, draws, *value.shape[1:])) for name, value in wanted.items()}
-    return to_inference_data(bound, {"posterior_predictive": group}, {"seed": seed})
+    predicted = draw_predictions(whole, found.values, found.chains * draws, seed, progress, chunk_size, found.known)
+    wanted = {name: value for name, value in predicted.items() if not _stands_in_posterior(whole.plan, name, found)}
+    group = {name: value.reshape((found.chains, draws, *value.shape[1:])) for name, value in wanted.items()}
+    return to_inference_data(whole, {"posterior_predictive": group}, {"seed": seed})
 
 
-def _repeats(plan: Plan, name: str) -> bool:
-    """Whether something is computed from params alone, and so stands beside them in the posterior."""
-    return any(one.name == name and not one.from_simulator for one in plan.reported)
+def _stands_in_posterior(plan: Plan, name: str, draws: PosteriorDraws) -> bool:
+    """Whether a quantity is known from the posterior: its draws are, or it is computed from such ones alone."""
+    if name in draws.complete:
+        return True
+    for one in plan.reported:
+        if one.name == name and not one.from_simulator:
+            of_known = all(plan.layout.paths[parent] in draws.complete for parent in one.parents)
+            return of_known and not draws.new_plates & set(one.plate_names)
+    return False
 
 
 def prior_predictive(
@@ -208,6 +143,7 @@ def prior_predictive(
     """
     check_bound(bound, "ck.prior_predictive")
     _check_draws(draws)
+    bound = bound.whole()
     seed = fresh_seed() if seed is None else seed
     predicted = draw_predictions(bound, {}, draws, seed, progress, chunk_size)
     observations = bound.plan.observations
@@ -257,24 +193,33 @@ def log_likelihood(
     if not bound.data:
         raise ObservationError(f"{bound!r} has no data, so there is no likelihood: bind(..., obs=...).")
     whole = bound.whole()
-    params, (chains, draws) = posterior_draws(whole.plan, posterior)
-    found = pointwise_log_likelihood(whole, params, chains * draws, progress, chunk_size)
-    group = {name: value.reshape((chains, draws, *value.shape[1:])) for name, value in found.items()}
+    params = posterior_draws(whole.plan, posterior)
+    chains, draws = params.chains, params.draws
+    found = pointwise_log_likelihood(whole, params.values, chains * draws, progress, chunk_size)
+    group = {name: one.values.reshape((chains, draws, *one.values.shape[1:])) for name, one in found.items()}
     together = to_inference_data(whole, {"log_likelihood": group}, {})
-    together["log_likelihood"] = _of_observed(whole, together["log_likelihood"])
+    together["log_likelihood"] = _of_observed(together["log_likelihood"], found)
     return together
 
 
-def _of_observed(bound: BoundModel, found: xr.Dataset) -> xr.Dataset:
-    """Log likelihoods without those of missing data, which ArviZ would take for observations of unknown density."""
-    for name in bound.data:
-        missing = missing_observations(bound, name).numpy()
-        if not missing.any():
+def _of_observed(whole: xr.Dataset, found: Mapping[str, Pointwise]) -> xr.Dataset:
+    """Log likelihoods without those of what is no datum, which ArviZ would take for observations of a density.
+
+    Raises:
+        ObservationError: There are no data at all.
+    """
+    if not any(one.present.any() for one in found.values()):
+        raise ObservationError(f"Masks leave out all data of {', '.join(found)}, so that there is no likelihood.")
+    for name, one in found.items():
+        if one.present.all():
             continue
-        present = np.nonzero(~missing)
-        row, whole = f"{name}_observed", found[name]
-        single = whole.isel({dim: xr.DataArray(at, dims=row) for dim, at in zip(whole.dims[2:], present, strict=True)})
+        if not one.present.any():
+            whole = whole.drop_vars(name)
+            continue
+        row, values = f"{name}_observed", whole[name]
+        places = zip(values.dims[2:], np.nonzero(one.present), strict=True)
+        single = values.isel({dim: xr.DataArray(at, dims=row) for dim, at in places})
         # As coordinates of their own, since other data of the same plates may be complete.
-        found[name] = single.rename({dim: f"{name}_{dim}" for dim in single.coords if dim not in ("chain", "draw")})
-    unused = set(found.dims) - {dim for variable in found.data_vars.values() for dim in variable.dims}
-    return found.drop_dims(unused)
+        whole[name] = single.rename({dim: f"{name}_{dim}" for dim in single.coords if dim not in ("chain", "draw")})
+    unused = set(whole.dims) - {dim for variable in whole.data_vars.values() for dim in variable.dims}
+    return whole.drop_dims(unused)

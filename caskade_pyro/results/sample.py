@@ -9,7 +9,6 @@ from warnings import warn
 
 import arviz as az
 import numpy as np
-import torch
 
 from ..bridge.bound import BoundModel, check_bound
 from ..bridge.reparametrise import NonCentered
@@ -22,9 +21,9 @@ from ..inference.settings import ADAPTATIONS, ChainSettings, Dense
 from ..inference.starts import find_starts
 from ..inference.trusted import run_trusted
 from ..inference.vectorized import run_together, superchains
-from .arviz import to_inference_data
-from .diagnostics import warn_of_trouble
+from .diagnostics import find_trouble
 from .fit import Fit
+from .keep import Attempts, result_of
 from .metric import Metrical, draws_of_fit, make_metric, metric_of_fit
 
 __all__ = ["sample"]
@@ -144,8 +143,11 @@ def sample(
     settings, drawn, prepared = run_trusted(density, run, lambda found: found[1].z, stacklevel=2)
     seconds = {"preparing_time": prepared - began, "sampling_time": perf_counter() - prepared}
     grouped = {"superchains": superchains(chains)} if vectorized else {}
-    posterior = _result(density, drawn, _attributes(density, settings, drawn) | seconds | grouped)
-    _warn(posterior, drawn, draws, chains)
+    attempts = Attempts()
+    posterior = result_of(density, drawn, lambda: _attributes(density, settings, drawn) | seconds | grouped, attempts)
+    trouble: list[str] = attempts("diagnostics", lambda: find_trouble(posterior), list) if drawn.complete else []
+    attempts.warn(stacklevel=2)
+    _warn(trouble, drawn, draws, chains)
     return posterior
 
 
@@ -176,27 +178,17 @@ def _attributes(density: LogDensity, settings: ChainSettings, drawn: Draws) -> d
     }
 
 
-def _result(density: LogDensity, drawn: Draws, attrs: Mapping[str, Any]) -> az.InferenceData:
-    groups = {"posterior": _params(density, drawn.z), "sample_stats": drawn.stats}
-    return to_inference_data(density.bound, groups, attrs)
-
-
-def _warn(posterior: az.InferenceData, drawn: Draws, draws: int, chains: int) -> None:
+def _warn(trouble: Sequence[str], drawn: Draws, draws: int, chains: int) -> None:
     """Warn of trouble, or after an interrupt of what is missing; called by `sample` itself, for the line that is shown."""
+    for message in trouble:
+        warn(ConvergenceWarning(message), stacklevel=3)
     if drawn.complete:
-        warn_of_trouble(posterior, stacklevel=4)
         return
     kept = drawn.z.shape
     warn(
         ConvergenceWarning(f"Interrupted: kept {kept[1]} of {draws} draws of {kept[0]} of {chains} chains."),
         stacklevel=3,
     )
-
-
-def _params(density: LogDensity, z: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
-    """Draws ``(chains, draws, dim)`` in the user's params."""
-    found = density.constrain(torch.as_tensor(z.reshape(-1, density.dim), device=density.device))
-    return {name: value.cpu().numpy().reshape(z.shape[:2] + tuple(value.shape[1:])) for name, value in found.items()}
 
 
 def _starts(

@@ -14,6 +14,7 @@ from ..calls.evaluation import Evaluation, current_evaluation
 from ..nodes.shapes import show
 from ..nodes.structure import is_param
 from .batching import over_members
+from .handles import bypassed, linked_outside
 from .layout import Plate, PlateLayout
 from .standpoint import remaining_chain
 
@@ -48,14 +49,23 @@ class Members(NamedTuple):
     values: list[Tensor]
     dims: list[int | None]
 
-    def nothing_batched(self) -> PlateError | None:
-        """The error for a plate in which no param has a value for each member."""
+    def nothing_batched(self, layout: PlateLayout | None = None) -> PlateError | None:
+        """The error for a plate in which no param has a value for each member; the layout tells which stand outside of it."""
         if any(dim is not None for dim in self.dims):
             return None
         pairs = zip(self.params, self.values, strict=True)
         seen = ", ".join(f"{param.name} {show(value.shape)}" for param, value in pairs) or "none"
+        outside = {} if layout is None else linked_outside(layout, self.plate, self.params)
+        by = "; ".join(
+            f"{path} is an attribute outside of it, so that all members share {name}" for name, path in outside.items()
+        )
+        by = (
+            f" ({by}; a handle that adds no link is self.meta.{next(iter(outside.values())).rpartition('.')[2]})"
+            if by
+            else ""
+        )
         return PlateError(
-            f"Nothing is batched along plate {self.plate.name}: the values of its params have the shapes {seen}. "
+            f"Nothing is batched along plate {self.plate.name}: the values of its params have the shapes {seen}{by}. "
             "Give a param batch dims in front of its own shape, or the link a size: hierarchical_link(key, child, size=n)."
         )
 
@@ -130,6 +140,9 @@ def _look_at_members(evaluation: Evaluation, child: Node) -> tuple[Plate, tuple[
     layout = evaluation.layout
     plate = layout.plate_of(child, evaluation.inside)
     if plate is None:
+        for linked in layout.plates:
+            if linked.module is child and (error := bypassed(layout, linked)) is not None:
+                raise error
         raise PlateError(
             f"{child!r} is no plate of {evaluation.root!r}: link it with hierarchical_link, and nowhere on a path with "
             "fewer plates."
@@ -354,7 +367,7 @@ def vmap(
         if len(arg_dims) != len(args):
             raise PlateError(f"ck.vmap of {child!r}: in_dims has {len(arg_dims)} entries for {len(args)} arguments.")
         args = _of_picked(evaluation.layout, members.plate.name, args, arg_dims)
-        if all(dim is None for dim in arg_dims) and (error := members.nothing_batched()) is not None:
+        if all(dim is None for dim in arg_dims) and (error := members.nothing_batched(evaluation.layout)):
             raise error
         if (error := members.disagreement(args, arg_dims)) is not None:
             raise error

@@ -44,10 +44,17 @@ class SiteDescription:
 
 @dataclass(frozen=True)
 class PlateDescription:
-    """A plate of a model: one of the graph, of the data, or of the simulator's own, whose size may vary."""
+    """A plate of a model: one of the graph, of the data, or of the simulator's own, whose size may vary.
+
+    Attributes:
+        name: Its name.
+        size: How many members it has; None where that varies.
+        of_data: Whether it counts data alone, and is none of the graph or of the simulator.
+    """
 
     name: str
     size: int | None
+    of_data: bool = False
 
 
 @dataclass(frozen=True)
