@@ -15,6 +15,7 @@ from ..errors import ObservationError
 from ..graph.nodes.arrays import as_array
 from ..graph.nodes.shapes import show
 from .observations import SINGLE, Observation
+from .randomness import own_numbers
 
 __all__ = ["Data", "as_data", "check_data", "prepare"]
 
@@ -94,7 +95,7 @@ def _dtype(distribution: Any) -> torch.dtype:
     """The dtype for whole numbers, which not every discrete distribution has a density of: that of its draws."""
     if getattr(distribution.support, "is_discrete", False):
         try:
-            with torch.random.fork_rng(devices=[]):
+            with own_numbers(0):
                 drawn: Tensor = distribution.sample()
         except NotImplementedError:
             return torch.get_default_dtype()
@@ -160,8 +161,7 @@ def _check_partly_missing(observation: Observation, missing: Tensor) -> None:
 def _stand_in(observation: Observation, data: Tensor, missing: Tensor) -> Tensor:
     """Values for missing entries, which must lie in the support so that no gradient becomes NaN."""
     distribution: Any = observation.distribution
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with own_numbers(0):
         try:
             drawn: Tensor = distribution.expand(observation.batch_shape).sample()
         except NotImplementedError:

@@ -29,6 +29,7 @@ from .plan import InnerSite, Plan, Site
 from .plates import Dims, SitePlates, allocate
 from .population_sites import recording_draws
 from .priors import PriorFit, draw_one, fit_prior, site_distribution
+from .randomness import own_numbers
 from .reported import Collector, replicates, reports
 from .simulate import Outcome, Simulator, Values, pointer_values, simulate
 from .sites import Source, check_complete, sources
@@ -74,8 +75,7 @@ def make_plan(layout: PlateLayout, call: Call) -> Plan:
     """
     found, missing = sources(layout, call.priors)
     # Derivatives tell what depends on what, also for a model that is bound under no_grad.
-    with torch.random.fork_rng(devices=[]), poutine.block(), with_validation(), torch.enable_grad():
-        torch.manual_seed(0)
+    with own_numbers(0), poutine.block(), with_validation(), torch.enable_grad():
         priors = _look_at_priors(layout, found)
         trial = _try_out(layout, call, priors.values, missing)
         check_complete(missing, trial.drawn)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..graph.plates.distributions import without_validation
 from .improper import BeginSomewhere
+from .randomness import own_numbers
 from .summed import not_summable
 
 if TYPE_CHECKING:
@@ -38,8 +39,7 @@ def check_separable(bound: BoundModel) -> None:
     if not any(site.plates.names for site in bound.discrete):
         return
     whole = bound.whole()
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), poutine.block(), BeginSomewhere():
-        torch.manual_seed(0)
+    with own_numbers(0), torch.no_grad(), poutine.block(), BeginSomewhere():
         with pyro.validation_enabled(False), without_validation():
             for _ in range(TRIES):
                 _try(whole)

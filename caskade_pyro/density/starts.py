@@ -18,6 +18,7 @@ from pyro.infer.autoguide.initialization import (
 from torch import Tensor
 
 from ..bridge.distributions import NotFactorisedError
+from ..bridge.randomness import own_numbers
 from ..errors import SamplingError
 from ..graph.plates.distributions import without_validation
 from .closeness import first_line
@@ -58,10 +59,8 @@ def find_start(
     ]  # fmt: skip
     if values is not None:
         rounds.insert(0, (1, init_to_value(values=dict(values), fallback=near_medians)))
-    devices = {node.device for node in (values or {}).values() if node.is_cuda}
     z: Tensor | None = None
-    with torch.random.fork_rng(devices=sorted(devices, key=str)):
-        torch.manual_seed(seed)
+    with own_numbers(seed):
         for tries, strategy in rounds:
             for _ in range(tries):
                 try:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
-import pyro
 import torch
+
+from ..bridge.randomness import own_numbers
 
 __all__ = ["fresh_seed", "seeded", "stream_seed"]
 
@@ -25,15 +27,27 @@ def stream_seed(seed: int, stream: int) -> int:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed all generators in use and put them back afterwards; one thread, so that sums come out the same everywhere."""
-    # Pyro seeds numpy's global generator too, so that one is kept as well.
-    python, arrays, threads = random.getstate(), np.random.get_state(), torch.get_num_threads()  # noqa: NPY002
-    with torch.random.fork_rng(devices=[]):
-        torch.set_num_threads(1)
-        pyro.set_rng_seed(seed)
-        try:
+    """Draw from a seed, in one thread of arithmetic, so that sums come out the same everywhere; other threads notice nothing.
+
+    torch's draws come from a generator of our own. Distributions of a user's own may draw with numpy or Python's ``random``,
+    whose generators belong to all threads: these are seeded, and put back afterwards, where no other thread is alive.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with own_numbers(seed), _seeded_for_all(seed) if threading.active_count() == 1 else nullcontext():
             yield
-        finally:
-            torch.set_num_threads(threads)
-            random.setstate(python)
-            np.random.set_state(arrays)  # noqa: NPY002
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _seeded_for_all(seed: int) -> Iterator[None]:
+    python, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(arrays)  # noqa: NPY002
