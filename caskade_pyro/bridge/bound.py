@@ -20,6 +20,7 @@ from .many import log_density
 from .plan import Plan, Site
 from .reparametrise import Decision, NonCentered, decide, reparametrise
 from .report import Report, describe, with_idle_noted
+from .run import Role
 from .subsampling import SubsampleSize, check_subsample, check_subsample_sizes
 
 if TYPE_CHECKING:
@@ -63,7 +64,14 @@ class BoundModel:
 
     def __call__(self) -> Any:
         """Run the model; for Pyro's algorithms."""
-        return self.model.run(self.args, self.kwargs, self.data, self.subsample_size, predict=False)
+        return self._run(Role.MODEL)
+
+    def joint(self) -> Any:
+        """Run the model of params and data, without the data sets that have none; for densities."""
+        return self._run(Role.DENSITY)
+
+    def _run(self, role: Role) -> Any:
+        return self.model.run(self.args, self.kwargs, self.data, self.subsample_size, role)
 
     def latents(self) -> None:
         """Sample the params alone, as the full model does, and report pointers."""
@@ -71,7 +79,7 @@ class BoundModel:
 
     def predictive(self) -> Any:
         """Run the model with its data sampled instead of observed, in the same shapes."""
-        return self.model.run(self.args, self.kwargs, self.data, self.subsample_size, predict=True)
+        return self._run(Role.PREDICTION)
 
     def whole(self) -> BoundModel:
         """The same model, looking at all members of all plates."""
@@ -83,13 +91,14 @@ class BoundModel:
         Its non-centred sites are ``{site}_decentered``, and params on a circle are sampled as points of a ring,
         ``{site}_ring``.
 
-        Discrete params are marked for enumeration, which Pyro's `TraceEnum_ELBO` and NUTS do.
+        Discrete params are marked for enumeration, which Pyro's `TraceEnum_ELBO` and NUTS do. Data sets without data are
+        left out.
 
         Args:
             choice: ``"offsets"`` where the graph says it pays, ``"auto"`` for the same sites left a little centred, as
                 `ck.sample` samples them; True or False; or the names of sites.
         """
-        model = BeginSomewhere()(self) if self.has_improper else self
+        model = BeginSomewhere()(self.joint) if self.has_improper else self.joint
         return enumerated(self, reparametrise(model, self.decisions(choice)))
 
     def decisions(self, choice: NonCentered = "auto") -> dict[str, Decision]:
@@ -117,10 +126,15 @@ class BoundModel:
         """Check that samplers that follow gradients can take the model.
 
         Raises:
-            SamplingError: It has no latent sites, or discrete ones that cannot be summed out.
+            SamplingError: It has no latent sites, or discrete ones that cannot be summed out; or it has no data.
         """
         if not self.plan.latents:
             raise SamplingError(f"{self!r} has nothing to sample: no param is dynamic. Free some with to_dynamic().")
+        if not self.plan.has_data:
+            raise SamplingError(
+                f"{self.model!r} has no data, so that its posterior is its prior: give some, bind(..., obs=...), or draw from "
+                "the priors with ck.prior_predictive(bound)."
+            )
         check_enumerable(self)
 
     def log_density(self, params: Mapping[str, Any], chunk_size: int | None = None) -> Tensor:

@@ -18,7 +18,7 @@ from .data import Data, as_data, prepare
 from .inputs import as_input
 from .plan import Plan, subsampled
 from .preflight import Call, make_plan
-from .run import Run
+from .run import Role, Run
 from .simulate import Likelihood, Simulator, owner
 from .subsampling import SubsampleSize, check_subsample, check_subsample_sizes
 
@@ -130,7 +130,7 @@ class PyroModel:
         """
         sizes = self.subsample_size if subsample_size is None else subsample_size
         args, kwargs = _as_inputs(args, kwargs)
-        return self.run(args, kwargs, as_data(obs), sizes, predict=False)
+        return self.run(args, kwargs, as_data(obs), sizes, Role.MODEL)
 
     def run(
         self,
@@ -138,7 +138,7 @@ class PyroModel:
         kwargs: dict[str, Any],
         data: Mapping[str, Tensor],
         subsample_size: SubsampleSize,
-        predict: bool,
+        role: Role,
     ) -> Any:
         """Run the model once.
 
@@ -147,14 +147,15 @@ class PyroModel:
             kwargs: Its inputs by keyword.
             data: The data by observation.
             subsample_size: How many members to look at, by plate.
-            predict: Whether to sample the data, in the shapes of those that are given.
+            role: What becomes of the data.
         """
         plan = self.plan(args, kwargs, data)
         run = self._start(plan, subsample_size)
         run.sample()
         outcome = run.simulate(self.simulator(args, kwargs))
         run.report(outcome.reported)
-        run.observe(outcome.predicted, {} if predict else self._prepared(plan, data))
+        given = {} if role is Role.PREDICTION else self._prepared(plan, data)
+        run.observe(outcome.predicted, given, leave_out=role is Role.DENSITY)
         return outcome.prediction
 
     def latents(

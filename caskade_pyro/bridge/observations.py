@@ -66,9 +66,11 @@ def as_distributions(prediction: Any, likelihood: Callable[[Any], Any] | None, m
     """The distributions of the data, by name, from what a forward method returns.
 
     Raises:
-        ModelError: It is neither a distribution nor a dict of them, and no likelihood makes it one.
+        ModelError: It is neither a distribution nor a dict of them, nor nothing, and no likelihood makes it one.
     """
     returned = prediction if likelihood is None else likelihood(prediction)
+    if returned is None:
+        return {}  # its likelihood may be pyro.factor's
     found = returned if isinstance(returned, Mapping) else {SINGLE: returned}
     for name, one in found.items():
         if not isinstance(one, Distribution):

@@ -6,9 +6,9 @@ random in between, and what these draw would change ours.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from threading import Lock
 from typing import Any
 
 import torch
@@ -74,7 +74,15 @@ TAKE_NONE = frozenset(
 )
 """Those that draw from the default one alone, or have taken another only since late versions."""
 
-_default = Lock()
+_default = threading.Lock()
+
+
+class _Lent(threading.local):
+    yes = False
+
+
+_lent = _Lent()
+"""Whether the default generator stands for one of our own in this thread."""
 
 
 class OwnNumbers(TorchFunctionMode):
@@ -105,7 +113,7 @@ class OwnNumbers(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in TAKE_A_GENERATOR and named.get("generator") is None:
             return func(*args, **{**named, "generator": self.generator(_device(args, named))})
-        if name in TAKE_NONE and _device(args, named).type == "cpu":
+        if name in TAKE_NONE and not _lent.yes and _device(args, named).type == "cpu":
             return self._in_place_of_the_default(func, args, named)
         return func(*args, **named)
 
@@ -114,9 +122,11 @@ class OwnNumbers(TorchFunctionMode):
         with _default:
             before = torch.get_rng_state()
             torch.set_rng_state(own.get_state())
+            _lent.yes = True
             try:
                 return func(*args, **named)
             finally:
+                _lent.yes = False
                 own.set_state(torch.get_rng_state())
                 torch.set_rng_state(before)
 

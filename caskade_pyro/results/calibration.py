@@ -203,6 +203,7 @@ def calibrate(
     check_bound(bound, "ck.calibrate")
     if simulations < 1 or draws < 1 or thin < 1:
         raise SamplingError(f"simulations, draws and thin must be at least 1, not {simulations}, {draws} and {thin}.")
+    _check_simulated(bound)
     seed = fresh_seed() if seed is None else seed
     used = bound if fitted is None else fitted
     truths = draw_predictions(bound.whole(), {}, simulations, seed, progress=False)
@@ -221,6 +222,20 @@ def calibrate(
     return Calibration(xr.Dataset(ranks), draws)
 
 
+def _check_simulated(bound: BoundModel) -> None:
+    """Check that all that a model is inferred from can be simulated.
+
+    Raises:
+        SamplingError: The simulator observes or weighs something itself, which stays as it is.
+    """
+    own = [site.name for site in bound.plan.inner if site.observed]
+    if own:
+        raise SamplingError(
+            f"A calibration simulates data, but {', '.join(own)} of the simulator's own (pyro.factor, or pyro.sample with "
+            "obs=) stays as it is. Return a distribution of the data instead."
+        )
+
+
 def _nuts(draws: int, tune: int) -> Infer:
     def infer(bound: BoundModel, seed: int) -> az.InferenceData:
         with warnings.catch_warnings():
@@ -235,6 +250,8 @@ def _with_data(bound: BoundModel, truths: dict[str, np.ndarray[Any, Any]], index
     """The model with simulated data in place of its own, missing where these are."""
     data = {}
     for name, one in bound.plan.observations.items():
+        if bound.data and name not in bound.data:
+            continue  # a data set without data is no part of the density
         simulated = torch.as_tensor(truths[name][index])
         given = bound.data.get(name)
         missing = torch.zeros(simulated.shape, dtype=torch.bool) if given is None else torch.isnan(given)

@@ -130,6 +130,7 @@ def predict(
     Raises:
         SamplingError: The posterior is that of another model.
         PlateError: ``new`` names no plate.
+        ObservationError: The model predicts nothing: its likelihood is a `pyro.factor` of the simulator.
 
     Example:
         >>> import caskade_pyro as ck, arviz as az, numpy as np, pyro.distributions as dist, torch
@@ -159,8 +160,17 @@ def predict(
     seed = fresh_seed() if seed is None else seed
     predicted = draw_predictions(bound, thinned, chains * draws, seed, progress, chunk_size)
     wanted = {name: value for name, value in predicted.items() if name not in params and not _repeats(plan, name)}
+    if not wanted:
+        raise ObservationError(
+            f"{bound!r} predicts nothing: its likelihood is what the simulator weighs itself, with {_weighed(plan)}."
+        )
     group = {name: value.reshape((chains, draws, *value.shape[1:])) for name, value in wanted.items()}
     return to_inference_data(bound, {"posterior_predictive": group}, {"seed": seed})
+
+
+def _weighed(plan: Plan) -> str:
+    """What a simulator observes or weighs itself."""
+    return ", ".join(site.name for site in plan.inner if site.observed)
 
 
 def _repeats(plan: Plan, name: str) -> bool:
@@ -215,7 +225,7 @@ def prior_predictive(
         "prior": {name: value[None] for name, value in predicted.items() if name not in observations},
         "prior_predictive": {name: value[None] for name, value in predicted.items() if name in observations},
     }
-    return to_inference_data(bound, groups, {"seed": seed})
+    return to_inference_data(bound, {name: group for name, group in groups.items() if group}, {"seed": seed})
 
 
 def log_likelihood(
@@ -255,7 +265,14 @@ def log_likelihood(
     """
     check_bound(bound, "ck.log_likelihood")
     if not bound.data:
-        raise ObservationError(f"{bound!r} has no data, so there is no likelihood: bind(..., obs=...).")
+        weighed = _weighed(bound.plan)
+        instead = (
+            f"but what the simulator weighs itself, with {weighed}, which is of no single observations. Return "
+            "a distribution of the data for these"
+            if weighed
+            else "so there is no likelihood: bind(..., obs=...)"
+        )
+        raise ObservationError(f"{bound.model!r} has no data, {instead}.")
     whole = bound.whole()
     params, (chains, draws) = posterior_draws(whole.plan, posterior)
     found = pointwise_log_likelihood(whole, params, chains * draws, progress, chunk_size)
