@@ -22,6 +22,7 @@ from .reparametrise import Decision, NonCentered, decide, reparametrise
 from .report import Report, describe, with_idle_noted
 from .run import Role
 from .subsampling import SubsampleSize, check_subsample, check_subsample_sizes
+from .turns import in_turn
 
 if TYPE_CHECKING:
     import graphviz
@@ -51,7 +52,8 @@ class BoundModel:
         subsample_size: SubsampleSize,
     ) -> None:
         self.model, self.args, self.kwargs = model, args, kwargs
-        plan = model.plan(args, kwargs, data)
+        with in_turn():
+            plan = model.plan(args, kwargs, data)
         check_subsample_sizes(plan, subsample_size)
         check_subsample(plan, {name: size for name, size in subsample_size.items() if size != plan.sizes[name]})
         self.subsample_size = dict(subsample_size)
@@ -60,7 +62,8 @@ class BoundModel:
     @property
     def plan(self) -> Plan:
         """What is known of the model before it runs."""
-        return self.model.plan(self.args, self.kwargs, self.data)
+        with in_turn():
+            return self.model.plan(self.args, self.kwargs, self.data)
 
     def __call__(self) -> Any:
         """Run the model; for Pyro's algorithms."""
@@ -150,7 +153,8 @@ class BoundModel:
         Raises:
             SamplingError: A param is missing or has a wrong shape.
         """
-        return log_density(self, params, chunk_size)
+        with in_turn():
+            return log_density(self, params, chunk_size)
 
     def check_whole(self) -> None:
         """Check that a run looks at all members, so that its density is exact.
@@ -166,8 +170,9 @@ class BoundModel:
 
     def describe(self) -> ModelDescription:
         """The model in plain data."""
-        described = describe(self.model.module, self.plan)
-        described = with_hidden_parents(self, self.latents, described, [site.name for site in self.plan.sites])
+        with in_turn():
+            described = describe(self.model.module, self.plan)
+            described = with_hidden_parents(self, self.latents, described, [site.name for site in self.plan.sites])
         # What the simulator samples itself, or weighs, may depend on params where no derivative tells.
         return described if self.plan.inner else with_idle_noted(described)
 

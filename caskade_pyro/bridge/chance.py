@@ -49,7 +49,7 @@ INSTEAD = (
 
 
 class Watch(TorchDispatchMode):
-    """Refuses random numbers that a simulator draws with torch, but for those of its sites.
+    """Sees random numbers that a simulator draws with torch, but for those of its sites.
 
     Args:
         method: The name of the simulator.
@@ -57,14 +57,15 @@ class Watch(TorchDispatchMode):
 
     Attributes:
         sites: How many sites are being sampled.
+        found: What was drawn, in words.
         seen: What was drawn from other generators.
     """
 
     def __init__(self, method: str, numbers: OwnNumbers) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.method, self.numbers = method, numbers
         self.sites = 0
-        self.seen = ""
+        self.found = self.seen = ""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -75,8 +76,9 @@ class Watch(TorchDispatchMode):
             what = _drawn_with(f"torch's {func.name().partition('::')[2].partition('.')[0]}", _line(sys._getframe()))
             given = named.get("generator")
             if given is None or any(given is own for own in self.numbers.generators.values()):
-                raise _refused(self.method, what)
-            self.seen = what
+                self.found = self.found or what
+            else:
+                self.seen = what
         return func(*args, **named)
 
 
@@ -87,22 +89,19 @@ class _Sites(Messenger):
         super().__init__()
         self.watch = watch
 
-    def _pyro_sample(self, message: Any) -> None:
+    def _pyro_sample(self, _: Any) -> None:
         self.watch.sites += 1
 
-    def _pyro_post_sample(self, message: Any) -> None:
+    def _pyro_post_sample(self, _: Any) -> None:
         self.watch.sites -= 1
 
 
 @contextmanager
 def watched(method: str) -> Iterator[Watch]:
-    """Refuse random numbers that a simulator draws with torch in this block.
+    """Look out for random numbers that a simulator draws with torch in this block.
 
     Args:
         method: Its name.
-
-    Raises:
-        ModelError: It draws some.
     """
     with OwnNumbers(0) as numbers, Watch(method, numbers) as watch, _Sites(watch):
         yield watch
@@ -114,7 +113,9 @@ def _draws(func: Any, args: Sequence[Any], named: Mapping[str, Any]) -> bool:
     if torch.Tag.nondeterministic_seeded not in func.tags and "generator" not in arguments:
         return False
     given = dict(zip(arguments, args, strict=False)) | dict(named)
-    nothing = any(name in arguments and given.get(name, 0.0) == 0.0 for name in PORTIONS if "generator" not in arguments)
+    nothing = any(
+        name in arguments and given.get(name, 0.0) == 0.0 for name in PORTIONS if "generator" not in arguments
+    )
     return not nothing and given.get("train", True) is not False
 
 
@@ -172,7 +173,7 @@ def check_same(
     again: Callable[[], Sequence[Any]],
     watch: Watch,
 ) -> None:
-    """Run a simulator once more, and check that it does the same.
+    """Check that a simulator draws no random numbers; run it once more, and check that it does the same.
 
     Args:
         method: Its name.
@@ -181,8 +182,10 @@ def check_same(
         watch: What was seen in the first run.
 
     Raises:
-        ModelError: It does not, or draws with numpy or Python's ``random``.
+        ModelError: It draws some, or does not.
     """
+    if watch.found:
+        raise _refused(method, watch.found)
     before = state_of_others()
     second = again()
     moved = [name for name, state in state_of_others().items() if state != before[name]]
@@ -204,7 +207,7 @@ def _line_that_moves(name: str, run: Callable[[], Any]) -> str:
     last: dict[FrameType, int] = {}
     state = state_of_others()[name]
 
-    def step(frame: FrameType, event: str, _: Any) -> Any:
+    def step(frame: FrameType, *_: Any) -> Any:
         nonlocal state
         if not _is_users(frame.f_code.co_filename):
             return None

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, constraints
 
 from ..errors import ObservationError
+from ..graph.arguments import check_mapping
 from ..graph.nodes.arrays import as_array
 from ..graph.nodes.shapes import show
 from .observations import SINGLE, Observation
@@ -49,6 +50,7 @@ def as_data(obs: Any) -> dict[str, Tensor]:
     if obs is None:
         return {}
     data = obs if isinstance(obs, Mapping) else {SINGLE: obs}
+    check_mapping("obs", data, '{"stay": stays, "readmitted": readmissions}', ObservationError)
     return {name: _as_tensor(name, value) for name, value in data.items() if value is not None}
 
 

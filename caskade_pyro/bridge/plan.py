@@ -208,8 +208,7 @@ class Plan:
     @property
     def has_data(self) -> bool:
         """Whether something is observed: data, or what the simulator observes or weighs itself."""
-        given = (one.observed for one in (*self.observations.values(), *self.inner))
-        return any(given)
+        return any(one.observed for one in self.observations.values()) or any(one.observed for one in self.inner)
 
     @property
     def latent_inner(self) -> tuple[InnerSite, ...]:

@@ -207,7 +207,12 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
     inputs = named_inputs(simulator.method, simulator.args, simulator.kwargs)
     named = {layout.paths[param]: value for param, value in params.items()}
     before = versions(inputs | named)
-    with watched(simulator.name) as watch, recording_draws() as drawn, TrackedDraws() as draws, poutine.trace() as trace:
+    with (
+        watched(simulator.name) as watch,
+        recording_draws() as drawn,
+        TrackedDraws() as draws,
+        poutine.trace() as trace,
+    ):
         try:
             outcome = simulate(layout, simulator, params, collect=collector)
         except FillParamsError:
@@ -223,15 +228,14 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
                 raise
             raise instead from error
     check_unchanged(before, inputs | named, simulator.name)
-    _check_again(layout, call, params, outcome, trace.trace, watch)
     _check_live(layout, collector)
     inner = inner_sites(trace.trace, layout, params, draws.values)
+    if call.data or any(site.observed for site in inner):  # without data there is no density, and one may draw at will
+        _check_again(layout, call, params, outcome, trace.trace, watch)
     return _Trial(outcome, params, draws.values, inner, frozenset(drawn), collector)
 
 
-def _check_again(
-    layout: PlateLayout, call: Call, params: Values, outcome: Outcome, trace: Any, watch: Watch
-) -> None:
+def _check_again(layout: PlateLayout, call: Call, params: Values, outcome: Outcome, trace: Any, watch: Watch) -> None:
     """Check that the simulator does the same for the same params.
 
     Raises:

@@ -39,9 +39,9 @@ def check_separable(bound: BoundModel) -> None:
     if not any(site.plates.names for site in bound.discrete):
         return
     whole = bound.whole()
-    with own_numbers(0), torch.no_grad(), poutine.block(), BeginSomewhere():
-        with pyro.validation_enabled(False), without_validation():
-            for _ in range(TRIES):
+    with own_numbers(0), torch.no_grad(), poutine.block(), BeginSomewhere(), pyro.validation_enabled(False):
+        for _ in range(TRIES):
+            with without_validation():
                 _try(whole)
 
 

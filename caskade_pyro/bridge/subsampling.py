@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -24,7 +25,7 @@ def check_subsample_sizes(plan: Plan, sizes: SubsampleSize) -> None:
     for name, size in sizes.items():
         if name not in plan.sizes:
             raise PlateError(f"subsample_size= names {name!r}, but the plates are {', '.join(plan.sizes) or 'none'}.")
-        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= plan.sizes[name]:
+        if isinstance(size, bool) or not isinstance(size, numbers.Integral) or not 1 <= size <= plan.sizes[name]:
             raise PlateError(
                 f"subsample_size= of plate {name} must be a number from 1 to its size {plan.sizes[name]}, not {size!r}."
             )

@@ -41,8 +41,8 @@ def find_start(
 ) -> Tensor:
     """A point where the density and its gradient are finite.
 
-    Tried in turn: the given values, medians of draws from the priors, random points near zero, and zero itself; medians of
-    draws from priors that are hardly proper may overflow.
+    Tried in turn: medians of draws from the priors, random points near zero, and zero itself; medians of draws from priors
+    that are hardly proper may overflow. Values that are given stay as they are.
 
     Args:
         flat: The model.
@@ -57,8 +57,9 @@ def find_start(
     rounds: list[tuple[int, Callable[..., Any]]] = [
         (TRIES_NEAR_MEDIANS, near_medians), (TRIES, init_to_uniform()), (1, init_to_feasible())
     ]  # fmt: skip
-    if values is not None:
-        rounds.insert(0, (1, init_to_value(values=dict(values), fallback=near_medians)))
+    if values:
+        rounds = [(tries, init_to_value(values=dict(values), fallback=strategy)) for tries, strategy in rounds]
+        rounds = rounds[:1] if values.keys() >= flat.slots.keys() else rounds
     z: Tensor | None = None
     with own_numbers(seed):
         for tries, strategy in rounds:
@@ -70,9 +71,10 @@ def find_start(
                 value, gradient = value_and_grad(z)
                 if bool(torch.isfinite(value)) and bool(torch.isfinite(gradient).all()):
                     return z
+    kept = f" with the values that were given for {', '.join(values)}" if values else ""
     raise SamplingError(
-        f"No starting point has a finite log density{_culprits(flat, z)}: the data are impossible under the params that the "
-        "priors allow, the simulator returns NaN, or a covariance is not positive definite. Look at "
+        f"No starting point{kept} has a finite log density{_culprits(flat, z)}: the data are impossible under the params that "
+        "the priors allow, the simulator returns NaN, or a covariance is not positive definite. Look at "
         "ck.prior_predictive(bound)."
     )
 

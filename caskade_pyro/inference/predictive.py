@@ -15,6 +15,8 @@ from ..bridge.bound import BoundModel
 from ..bridge.improper import is_improper
 from ..bridge.many import chunks, natural, trace_of_many, traces
 from ..bridge.plan import InnerSite
+from ..bridge.randomness import own_numbers
+from ..bridge.turns import in_turn
 from ..errors import ModelError, SamplingError
 from .progress import progress_bar
 from .seeds import seeded, stream_seed
@@ -53,7 +55,7 @@ def draw_predictions(
         SamplingError: A prior is improper, so that nothing can be drawn from it.
     """
     given = {name: torch.as_tensor(value) for name, value in params.items()}
-    with torch.no_grad(), progress_bar(draws, "predict", "draw", progress) as bar:
+    with in_turn(), torch.no_grad(), progress_bar(draws, "predict", "draw", progress) as bar:
         try:
             if not bound.plan.inner:
                 try:
@@ -160,7 +162,12 @@ def pointwise_log_likelihood(
     plan = bound.plan
     found: dict[str, list[Tensor]] = {name: [] for name in bound.data}
     given = {name: torch.as_tensor(value) for name, value in params.items()}
-    with pyro.validation_enabled(False), progress_bar(draws, "log likelihood", "draw", progress) as bar:
+    with (
+        in_turn(),
+        own_numbers(0),
+        pyro.validation_enabled(False),
+        progress_bar(draws, "log likelihood", "draw", progress) as bar,
+    ):
         for trace, count in traces(bound, given, draws, chunk_size):
             for name, values in found.items():
                 term = trace.nodes[name]["fn"].log_prob(trace.nodes[name]["value"])

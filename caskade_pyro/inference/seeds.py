@@ -12,7 +12,11 @@ import torch
 
 from ..bridge.randomness import own_numbers
 
-__all__ = ["fresh_seed", "seeded", "stream_seed"]
+__all__ = ["LARGEST_SEED", "fresh_seed", "on_one_core", "seeded", "stream_seed"]
+
+
+LARGEST_SEED = 2**63 - 1
+"""The largest seed that files of draws can hold."""
 
 
 def fresh_seed() -> int:
@@ -32,11 +36,18 @@ def seeded(seed: int) -> Iterator[None]:
     torch's draws come from a generator of our own. Distributions of a user's own may draw with numpy or Python's ``random``,
     whose generators belong to all threads: these are seeded, and put back afterwards, where no other thread is alive.
     """
+    alone = threading.active_count() == 1
+    with on_one_core(), own_numbers(seed), _seeded_for_all(seed) if alone else nullcontext():
+        yield
+
+
+@contextmanager
+def on_one_core() -> Iterator[None]:
+    """One thread of arithmetic, so that sums come out the same everywhere."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with own_numbers(seed), _seeded_for_all(seed) if threading.active_count() == 1 else nullcontext():
-            yield
+        yield
     finally:
         torch.set_num_threads(threads)
 

@@ -13,11 +13,12 @@ import xarray as xr
 from ..bridge.bound import BoundModel, check_bound
 from ..bridge.plan import Plan
 from ..errors import ObservationError, PlateError, SamplingError
+from ..graph.arguments import flag, names, whole
 from ..inference.predictive import draw_predictions, missing_observations, pointwise_log_likelihood
-from ..inference.seeds import fresh_seed
+from ..inference.seeds import LARGEST_SEED, fresh_seed
 from .arviz import to_inference_data
 
-__all__ = ["log_likelihood", "posterior_draws", "predict", "prior_predictive"]
+__all__ = ["draws_of", "log_likelihood", "posterior_draws", "predict", "prior_predictive"]
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -35,7 +36,7 @@ def posterior_draws(plan: Plan, posterior: az.InferenceData, new: Sequence[str] 
     unknown = [name for name in new if name not in plan.sizes]
     if unknown:
         raise PlateError(f"new= names {', '.join(unknown)}, but the plates are {', '.join(plan.sizes) or 'none'}.")
-    group = _draws_of(posterior)
+    group = draws_of(posterior)
     found = {}
     for site in plan.latents:
         if set(new) & set(site.plate_names):
@@ -79,7 +80,7 @@ def _by_name(plan: Plan, plates: Sequence[str], draws: xr.DataArray) -> xr.DataA
     return draws
 
 
-def _draws_of(posterior: object) -> xr.Dataset:
+def draws_of(posterior: object) -> xr.Dataset:
     """The draws of what a user gave as a posterior."""
     if isinstance(posterior, az.InferenceData):
         if "posterior" in posterior:
@@ -94,9 +95,13 @@ def _draws_of(posterior: object) -> xr.Dataset:
     )
 
 
-def _check_draws(draws: int) -> None:
-    if draws < 1:
-        raise SamplingError(f"draws must be at least 1, not {draws}.")
+def _settings(seed: Any, chunk_size: Any, progress: Any) -> tuple[int, int | None, bool]:
+    """The seed, the size of chunks and whether to show progress, checked."""
+    return (
+        fresh_seed() if seed is None else whole("seed", seed, 0, most=LARGEST_SEED),
+        None if chunk_size is None else whole("chunk_size", chunk_size, 1),
+        flag("progress", progress),
+    )
 
 
 def predict(
@@ -148,16 +153,16 @@ def predict(
         (2, 50, 2)
     """
     check_bound(bound, "ck.predict")
+    draws = None if draws is None else whole("draws", draws, 1)
+    seed, chunk_size, progress = _settings(seed, chunk_size, progress)
     plan = bound.plan
-    params, (chains, available) = posterior_draws(plan, posterior, (new,) if isinstance(new, str) else new)
+    params, (chains, available) = posterior_draws(plan, posterior, names("new", new, '("stars",)', PlateError))
     draws = available if draws is None else min(draws, available)
-    _check_draws(draws)
     picked = np.linspace(0, available - 1, draws).round().astype(int)
     thinned = {
         name: values.reshape((chains, available, *values.shape[1:]))[:, picked].reshape((-1, *values.shape[1:]))
         for name, values in params.items()
     }
-    seed = fresh_seed() if seed is None else seed
     predicted = draw_predictions(bound, thinned, chains * draws, seed, progress, chunk_size)
     wanted = {name: value for name, value in predicted.items() if name not in params and not _repeats(plan, name)}
     if not wanted:
@@ -217,8 +222,8 @@ def prior_predictive(
         (1, 10, 2)
     """
     check_bound(bound, "ck.prior_predictive")
-    _check_draws(draws)
-    seed = fresh_seed() if seed is None else seed
+    draws = whole("draws", draws, 1)
+    seed, chunk_size, progress = _settings(seed, chunk_size, progress)
     predicted = draw_predictions(bound, {}, draws, seed, progress, chunk_size)
     observations = bound.plan.observations
     groups = {
@@ -264,6 +269,7 @@ def log_likelihood(
         array([-0.919, -0.919, -0.919], dtype=float32)
     """
     check_bound(bound, "ck.log_likelihood")
+    _, chunk_size, progress = _settings(None, chunk_size, progress)
     if not bound.data:
         weighed = _weighed(bound.plan)
         instead = (
