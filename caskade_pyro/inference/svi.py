@@ -103,7 +103,8 @@ class Fitted:
 
     def weighed(self, draws: int, seed: int) -> Weighed | None:
         """Draws from the guide with the density of the model beside its own; None for a guide without width."""
-        flat = make_flat(self.bound.whole().noncentered(self.noncentered))
+        with in_turn():
+            flat = make_flat(self.bound.whole().noncentered(self.noncentered))
         with in_turn(), seeded(seed), torch.no_grad(), self._whole():
             guide = make_flat_guide(self.guide, flat)
             noise = torch.zeros(draws, guide.sizes[1], dtype=guide.dtype)
