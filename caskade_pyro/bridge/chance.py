@@ -9,6 +9,7 @@ from __future__ import annotations
 import linecache
 import random
 import sys
+import sysconfig
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,9 @@ LIBRARIES = tuple(
     f"{Path(str(module.__file__)).parent}/" for module in (torch, pyro, np, sys.modules[__name__.partition(".")[0]])
 )
 """Where lines are not the user's."""
+
+STANDARD = f"{sysconfig.get_path('stdlib')}/"
+"""Where the lines of Python's own library are."""
 
 SIMULATE = str(Path(__file__).with_name("simulate.py"))
 """Whose lines call the simulator."""
@@ -137,7 +141,8 @@ def _line(frame: FrameType | None) -> str:
 
 
 def _is_users(file: str) -> bool:
-    return not file.startswith((*LIBRARIES, "<frozen"))
+    of_python = file.startswith(STANDARD) and "site-packages" not in file
+    return not of_python and file != "<string>" and not file.startswith((*LIBRARIES, "<frozen"))
 
 
 def _at(file: str, number: int) -> str:

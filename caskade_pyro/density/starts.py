@@ -13,7 +13,6 @@ from pyro.infer.autoguide.initialization import (
     init_to_feasible,
     init_to_median,
     init_to_uniform,
-    init_to_value,
 )
 from torch import Tensor
 
@@ -58,14 +57,13 @@ def find_start(
         (TRIES_NEAR_MEDIANS, near_medians), (TRIES, init_to_uniform()), (1, init_to_feasible())
     ]  # fmt: skip
     if values:
-        rounds = [(tries, init_to_value(values=dict(values), fallback=strategy)) for tries, strategy in rounds]
         rounds = rounds[:1] if values.keys() >= flat.slots.keys() else rounds
     z: Tensor | None = None
     with own_numbers(seed):
         for tries, strategy in rounds:
             for _ in range(tries):
                 try:
-                    z = _vector(flat, strategy)
+                    z = _vector(flat, strategy, values or {})
                 except NotFactorisedError:
                     continue
                 value, gradient = value_and_grad(z)
@@ -98,7 +96,9 @@ def _culprits(flat: Flat, z: Tensor | None) -> str:
     return f"; none have {', '.join(found)}" if found else ""
 
 
-def _vector(flat: Flat, strategy: Any) -> Tensor:
+def _vector(flat: Flat, strategy: Any, values: Mapping[str, Tensor]) -> Tensor:
+    # Pyro asks a strategy for the values of sites that are sampled as offsets, never for offsets: these are conditioned on.
     with pyro.validation_enabled(False), without_validation(), torch.no_grad(), poutine.block():
-        trace = poutine.trace(InitMessenger(strategy)(flat.model)).get_trace()
+        model = poutine.condition(InitMessenger(strategy)(flat.model), data=dict(values))
+        trace = poutine.trace(model).get_trace()
         return flat.vector(trace)
