@@ -180,7 +180,7 @@ class Spots(ck.Module):
 
 def test_edges_of_a_population():
     """What a simulator draws itself stands between its hyperparameters and the data, in a plate without a size."""
-    diagram = ck.PyroModel(Spots().predict).bind(obs=torch.tensor(1.0)).diagram().specification
+    diagram = ck.PyroModel(Spots().predict).bind().diagram().specification
     assert shown_edges(diagram) == {"mean": set(), "idle": set(), "spots.height": {"mean"}, "obs": {"spots.height"}}
     assert [(box.label, box.nodes) for box in diagram.boxes] == [("spots", ("spots.height",))]
 

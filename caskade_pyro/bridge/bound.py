@@ -21,7 +21,9 @@ from .memory import Memory
 from .plan import Plan, Site
 from .reparametrise import Decision, NonCentered, decide, reparametrise
 from .report import Report, describe, with_idle_noted
+from .run import Role
 from .subsampling import SubsampleSize, check_subsample, resolved_sizes
+from .turns import in_turn
 
 if TYPE_CHECKING:
     import graphviz
@@ -53,7 +55,8 @@ class BoundModel:
     ) -> None:
         self.model, self.args, self.kwargs = model, args, kwargs
         self._memory = Memory() if memory is None else memory
-        plan = model.plan(args, kwargs, data, self._memory)
+        with in_turn():
+            plan = model.plan(args, kwargs, data, self._memory)
         self.subsample_size = resolved_sizes(plan, subsample_size)
         check_subsample(plan, {name: size for name, size in self.subsample_size.items() if size != plan.sizes[name]})
         self.data = {name: prepare(plan.observations[name], one).given for name, one in data.items()}
@@ -61,11 +64,19 @@ class BoundModel:
     @property
     def plan(self) -> Plan:
         """What is known of the model before it runs."""
-        return self.model.plan(self.args, self.kwargs, self.data, self._memory)
+        with in_turn():
+            return self.model.plan(self.args, self.kwargs, self.data, self._memory)
 
     def __call__(self) -> Any:
         """Run the model; for Pyro's algorithms."""
-        return self._run(predict=False)
+        return self._run(Role.MODEL)
+
+    def joint(self) -> Any:
+        """Run the model of params and data, without the data sets that have none; for densities."""
+        return self._run(Role.DENSITY)
+
+    def _run(self, role: Role) -> Any:
+        return self.model.run(self.args, self.kwargs, self.data, self.subsample_size, role, self._memory)
 
     def latents(self, pointers: Collection[str] | None = None) -> None:
         """Sample the params alone, as the full model does, and report pointers: all, or some by name."""
@@ -73,10 +84,7 @@ class BoundModel:
 
     def predictive(self) -> Any:
         """Run the model with its data sampled instead of observed, in the same shapes."""
-        return self._run(predict=True)
-
-    def _run(self, predict: bool) -> Any:
-        return self.model.run(self.args, self.kwargs, self.data, self.subsample_size, predict, self._memory)
+        return self._run(Role.PREDICTION)
 
     def whole(self) -> BoundModel:
         """The same model, looking at all members of all plates."""
@@ -90,13 +98,14 @@ class BoundModel:
         Its non-centred sites are ``{site}_decentered``, and params on a circle are sampled as points of a ring,
         ``{site}_ring``.
 
-        Discrete params are marked for enumeration, which Pyro's `TraceEnum_ELBO` and NUTS do.
+        Discrete params are marked for enumeration, which Pyro's `TraceEnum_ELBO` and NUTS do. Data sets without data are
+        left out.
 
         Args:
             choice: ``"offsets"`` where the graph says it pays, ``"auto"`` for the same sites left a little centred, as
                 `ck.sample` samples them; True or False; or the names of sites.
         """
-        model = BeginSomewhere()(self) if self.has_improper else self
+        model = BeginSomewhere()(self.joint) if self.has_improper else self.joint
         return enumerated(self, reparametrise(model, self.decisions(choice)))
 
     def decisions(self, choice: NonCentered = "auto") -> dict[str, Decision]:
@@ -124,10 +133,15 @@ class BoundModel:
         """Check that samplers that follow gradients can take the model.
 
         Raises:
-            SamplingError: It has no latent sites, or discrete ones that cannot be summed out.
+            SamplingError: It has no latent sites, or discrete ones that cannot be summed out; or it has no data.
         """
         if not self.plan.latents:
             raise SamplingError(f"{self!r} has nothing to sample: no param is dynamic. Free some with to_dynamic().")
+        if not self.plan.has_data:
+            raise SamplingError(
+                f"{self.model!r} has no data, so that its posterior is its prior: give some, bind(..., obs=...), or draw from "
+                "the priors with ck.prior_predictive(bound)."
+            )
         check_enumerable(self)
 
     def log_density(self, params: Mapping[str, Any], chunk_size: int | None = None) -> Tensor:
@@ -143,7 +157,8 @@ class BoundModel:
         Raises:
             SamplingError: A param is missing or has a wrong shape.
         """
-        return log_density(self, params, chunk_size)
+        with in_turn():
+            return log_density(self, params, chunk_size)
 
     def check_whole(self) -> None:
         """Check that a run looks at all members, so that its density is exact.
@@ -159,8 +174,9 @@ class BoundModel:
 
     def describe(self) -> ModelDescription:
         """The model in plain data."""
-        described = describe(self.model.module, self.plan)
-        described = with_hidden_parents(self, self.latents, described, [site.name for site in self.plan.sites])
+        with in_turn():
+            described = describe(self.model.module, self.plan)
+            described = with_hidden_parents(self, self.latents, described, [site.name for site in self.plan.sites])
         # What the simulator samples itself, or weighs, may depend on params where no derivative tells.
         return described if self.plan.inner else with_idle_noted(described)
 

@@ -13,10 +13,12 @@ from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, constraints
 
 from ..errors import ObservationError
+from ..graph.arguments import check_mapping
 from ..graph.nodes.arrays import as_array
 from ..graph.nodes.shapes import show
 from .masks import entries_left
 from .observations import SINGLE, Observation
+from .randomness import own_numbers
 
 __all__ = ["Data", "as_data", "check_data", "prepare"]
 
@@ -50,6 +52,7 @@ def as_data(obs: Any) -> dict[str, Tensor]:
     if obs is None:
         return {}
     data = obs if isinstance(obs, Mapping) else {SINGLE: obs}
+    check_mapping("obs", data, '{"stay": stays, "readmitted": readmissions}', ObservationError)
     return {name: _as_tensor(name, value) for name, value in data.items() if value is not None}
 
 
@@ -112,7 +115,7 @@ def _dtype(distribution: Any) -> torch.dtype:
     """The dtype for whole numbers, which not every discrete distribution has a density of: that of its draws."""
     if getattr(distribution.support, "is_discrete", False):
         try:
-            with torch.random.fork_rng(devices=[]):
+            with own_numbers(0):
                 drawn: Tensor = distribution.sample()
         except NotImplementedError:
             return torch.get_default_dtype()
@@ -178,8 +181,7 @@ def _check_partly_missing(observation: Observation, missing: Tensor) -> None:
 def _stand_in(observation: Observation, data: Tensor, missing: Tensor) -> Tensor:
     """Values for missing entries, which must lie in the support so that no gradient becomes NaN."""
     distribution: Any = observation.distribution
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with own_numbers(0):
         try:
             drawn: Tensor = distribution.expand(observation.batch_shape).sample()
         except NotImplementedError:

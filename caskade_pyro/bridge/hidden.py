@@ -9,11 +9,11 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from pyro.util import get_rng_state, set_rng_seed, set_rng_state
 from torch import Tensor
 
 from ..graph.views.description import ModelDescription, SiteDescription
 from .improper import BeginSomewhere
+from .randomness import own_numbers
 
 __all__ = ["is_followed", "with_hidden_parents"]
 
@@ -46,13 +46,9 @@ def with_hidden_parents(
     suspects = [name for name in params if any(name not in site.parents for site in observed)]
     if not observed or not suspects:
         return description
-    state = get_rng_state()
-    try:
-        with poutine.block(), pyro.validation_enabled(False):
-            draws = [_draw(latents, params, seed) for seed in range(TRIES + 1)]
-            found = _found_by_moving(model, [site.name for site in observed], suspects, draws)
-    finally:
-        set_rng_state(state)
+    with poutine.block(), pyro.validation_enabled(False):
+        draws = [_draw(latents, params, seed) for seed in range(TRIES + 1)]
+        found = _found_by_moving(model, [site.name for site in observed], suspects, draws)
     added = {site.name: [name for name in suspects if name in found[site.name]] for site in observed}
     return replace(
         description, sites=tuple(_with_parents(site, added.get(site.name, ()), latent) for site in description.sites)
@@ -73,12 +69,8 @@ def is_followed(
         param: The site of the param.
         params: All sites that are params.
     """
-    state = get_rng_state()
-    try:
-        with poutine.block(), pyro.validation_enabled(False), torch.enable_grad():
-            return any(_leads(model, observed, param, _draw(latents, params, seed)) for seed in range(DRAWS))
-    finally:
-        set_rng_state(state)
+    with own_numbers(0), poutine.block(), pyro.validation_enabled(False), torch.enable_grad():
+        return any(_leads(model, observed, param, _draw(latents, params, seed)) for seed in range(DRAWS))
 
 
 def _leads(model: Callable[[], Any], observed: str, param: str, values: dict[str, Tensor]) -> bool:
@@ -120,8 +112,8 @@ Terms = dict[str, Tensor | None]
 
 def _draw(latents: Callable[[], Any], params: Sequence[str], seed: int) -> dict[str, Tensor]:
     """A value for every param."""
-    set_rng_seed(seed)
-    sites = _sites(latents)
+    with own_numbers(seed):
+        sites = _sites(latents)
     return {name: sites[name]["value"] for name in params}
 
 
@@ -132,9 +124,9 @@ def _run(
 
     The log densities are None where the simulator cannot take the values.
     """
-    set_rng_seed(0)  # what the simulator draws itself stays the same
     try:
-        sites = _sites(poutine.condition(model, values))
+        with own_numbers(0):  # what the simulator draws itself stays the same
+            sites = _sites(poutine.condition(model, values))
     except (ValueError, ArithmeticError, RuntimeError):
         return dict.fromkeys(observed), {}
     return {name: sites[name]["fn"].log_prob(sites[name]["value"]) for name in observed}, _values(sites)

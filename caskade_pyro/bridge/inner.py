@@ -14,7 +14,7 @@ from .plan import InnerSite
 from .plates import SitePlates
 from .simulate import Values
 
-__all__ = ["TrackedDraws", "inner_sites", "tracked"]
+__all__ = ["TrackedDraws", "inner_sites", "is_subsample", "tracked"]
 
 
 class TrackedDraws(Messenger):
@@ -29,7 +29,7 @@ class TrackedDraws(Messenger):
         self.values: dict[str, Tensor] = {}
 
     def _pyro_post_sample(self, message: Any) -> None:
-        if not message["is_observed"] and not _is_subsample(message):
+        if not message["is_observed"] and not is_subsample(message):
             message["value"] = self.values[message["name"]] = tracked(message["value"])
 
 
@@ -49,7 +49,7 @@ def inner_sites(trace: Any, layout: PlateLayout, params: Values, draws: Mapping[
     """
     found = []
     for name, site in trace.nodes.items():
-        if site["type"] != "sample" or _is_subsample(site):
+        if site["type"] != "sample" or is_subsample(site):
             continue
         distribution = site["fn"]
         frames = sorted((frame for frame in site["cond_indep_stack"] if frame.vectorized), key=lambda frame: frame.dim)
@@ -79,5 +79,6 @@ def _varies(param: Any) -> bool:
     return isinstance(param, str) or bool(param.dynamic)
 
 
-def _is_subsample(site: Any) -> bool:
+def is_subsample(site: Any) -> bool:
+    """Whether a site of a trace only picks members of a plate."""
     return type(site["fn"]).__name__ == "_Subsample"

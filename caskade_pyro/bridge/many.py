@@ -54,7 +54,7 @@ def trace_of_many(bound: BoundModel, params: Mapping[str, Tensor], draws: int, p
         if site.name in params:
             shape = site.plates.padded(plan.depth) + site.shape
             values[site.name] = params[site.name].reshape((draws, *shape))
-    model = bound.predictive if predict else bound
+    model = bound.predictive if predict else bound.joint
 
     def many() -> None:
         with pyro.plate(DRAWS, draws, dim=-plan.depth - 1):
@@ -160,7 +160,7 @@ def _trace_of_one(bound: BoundModel, params: Mapping[str, Tensor], draw: int) ->
     values = {
         site.name: params[site.name][draw].reshape(site.plates.batch_shape + site.shape) for site in bound.plan.latents
     }
-    return poutine.trace(poutine.condition(bound, data=values)).get_trace()
+    return poutine.trace(poutine.condition(bound.joint, data=values)).get_trace()
 
 
 def _by_draw(term: Tensor, draws: int, depth: int) -> Tensor:

@@ -8,17 +8,17 @@ from typing import Any
 import pyro
 from torch import Tensor
 
-from ..errors import ObservationError
 from ..graph.nodes.node import Node
 from ..graph.plates.layout import PlateLayout, plate_layout
 from ..graph.plates.subsample import Picks
 from .bound import BoundModel
 from .data import as_data
+from .door import check_inputs, checked_dims, checked_likelihood, checked_priors, checked_sizes
 from .inputs import as_input
 from .memory import Memory, Seen
 from .plan import Plan, subsampled
 from .preflight import Call, make_plan
-from .run import Run
+from .run import Role, Run
 from .simulate import Likelihood, Simulator, owner
 from .subsampling import SubsampleSize, check_subsample, resolved_sizes
 
@@ -42,7 +42,8 @@ class PyroModel:
             what lies in the plate are scaled up, so that they are right on average.
 
     Raises:
-        ModelError: ``method`` is no bound forward method.
+        ModelError: ``method`` is no bound forward method, ``likelihood`` no function or ``priors`` no dict.
+        ObservationError: ``dims`` is no dict of tuples of names.
 
     Example:
         >>> import caskade_pyro as ck, pyro.distributions as dist, torch
@@ -72,10 +73,10 @@ class PyroModel:
     ) -> None:
         self.module = owner(method)
         self.method = method
-        self.likelihood = likelihood
-        self.priors = dict(priors or {})
-        self.dims = {name: _names(name, given) for name, given in (dims or {}).items()}
-        self.subsample_size = dict(subsample_size or {})
+        self.likelihood = checked_likelihood(likelihood)
+        self.priors = checked_priors(priors)
+        self.dims = checked_dims(dims)
+        self.subsample_size = checked_sizes(subsample_size)
         self._memory = Memory()
 
     def bind(
@@ -85,20 +86,23 @@ class PyroModel:
 
         Args:
             args: The inputs of the forward method; arrays of numpy and pandas become tensors.
-            obs: A tensor, or a dict of them by the name of the observation. NaN, or what a masked array of numpy hides,
-                is missing: it has no part in the density, and is predicted like the rest.
+            obs: A tensor; for several data sets a dict of them by the name of the observation,
+                ``obs={"stay": ..., "readmitted": ...}``. NaN, or what a masked array of numpy hides, is missing: it has no
+                part in the density, and is predicted like the rest; so is a data set that is left out.
             subsample_size: In place of the model's own, by plate.
             kwargs: Further inputs by keyword.
 
         Raises:
+            ModelError: The inputs are not those of the forward method; or, with data, that draws random numbers which are no
+                sites, or keeps state between calls, so that it has no density.
             MissingPriorError: Params have no prior.
             PriorError: A prior does not fit its param.
             ObservationError: Data do not fit the prediction, or are infinite; or a dim has a name that is close to a plate's.
             PlateError: The graph's plates contradict each other, another link takes the members of one out of it, it has the
                 name of a dim of draws (chain, draw, sample), or one cannot be subsampled.
         """
-        sizes = self.subsample_size if subsample_size is None else dict(subsample_size)
-        args, kwargs = _as_inputs(args, kwargs)
+        sizes = self.subsample_size if subsample_size is None else checked_sizes(subsample_size)
+        args, kwargs = self._inputs(args, kwargs)
         return BoundModel(self, args, kwargs, as_data(obs), sizes)
 
     def __call__(self, *args: Any, obs: Any = None, subsample_size: SubsampleSize | None = None, **kwargs: Any) -> Any:
@@ -113,9 +117,9 @@ class PyroModel:
         Returns:
             What the forward method returns.
         """
-        sizes = self.subsample_size if subsample_size is None else subsample_size
-        args, kwargs = _as_inputs(args, kwargs)
-        return self.run(args, kwargs, as_data(obs), sizes, predict=False)
+        sizes = self.subsample_size if subsample_size is None else checked_sizes(subsample_size)
+        args, kwargs = self._inputs(args, kwargs)
+        return self.run(args, kwargs, as_data(obs), sizes, Role.MODEL)
 
     def run(
         self,
@@ -123,7 +127,7 @@ class PyroModel:
         kwargs: dict[str, Any],
         data: Mapping[str, Tensor],
         subsample_size: SubsampleSize,
-        predict: bool,
+        role: Role,
         memory: Memory | None = None,
     ) -> Any:
         """Run the model once.
@@ -133,7 +137,7 @@ class PyroModel:
             kwargs: Its inputs by keyword.
             data: The data by observation.
             subsample_size: How many members to look at, by plate.
-            predict: Whether to sample the data, in the shapes of those that are given.
+            role: What becomes of the data.
             memory: Of earlier runs with these inputs and data; the model's own by default.
         """
         seen = self._look(args, kwargs, data, memory)
@@ -141,7 +145,8 @@ class PyroModel:
         run.sample()
         outcome = run.simulate(self.simulator(args, kwargs))
         run.report(outcome.reported)
-        run.observe(outcome.predicted, {} if predict else seen.prepared(data))
+        given = {} if role is Role.PREDICTION else seen.prepared(data)
+        run.observe(outcome.predicted, given, leave_out=role is Role.DENSITY)
         return outcome.prediction
 
     def latents(
@@ -210,20 +215,13 @@ class PyroModel:
         """The forward method with inputs."""
         return Simulator(self.method, args, kwargs, self.likelihood)
 
+    def _inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The inputs of a call, checked, as the forward method gets them."""
+        check_inputs(self.method, self.module, args, kwargs)
+        return tuple(as_input(one) for one in args), {name: as_input(one) for name, one in kwargs.items()}
+
     def __repr__(self) -> str:
         return f"PyroModel({self.method.__qualname__} of {self.module!r})"
-
-
-def _as_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    return tuple(as_input(one) for one in args), {name: as_input(one) for name, one in kwargs.items()}
-
-
-def _names(observation: str, given: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(given, str):
-        raise ObservationError(
-            f"dims of {observation!r} must be a tuple of names, such as ({given!r},), not one string."
-        )
-    return tuple(given)
 
 
 def _shapes(values: Any) -> tuple[Any, ...]:

@@ -66,9 +66,11 @@ def as_distributions(prediction: Any, likelihood: Callable[[Any], Any] | None, m
     """The distributions of the data, by name, from what a forward method returns.
 
     Raises:
-        ModelError: It is neither a distribution nor a dict of them, and no likelihood makes it one.
+        ModelError: It is neither a distribution nor a dict of them, nor nothing, and no likelihood makes it one.
     """
     returned = prediction if likelihood is None else likelihood(prediction)
+    if returned is None:
+        return {}  # its likelihood may be pyro.factor's
     found = returned if isinstance(returned, Mapping) else {SINGLE: returned}
     for name, one in found.items():
         if not isinstance(one, Distribution):
@@ -102,12 +104,14 @@ def name_dims(
     if data is not None:
         batch = _joint_batch(name, batch, event, tuple(data.shape))
     own = len(batch) - replicates
+    plates = {plate.name: plate for plate in layout.plates}
+    while data is None and len(given) > own and given[0] not in plates:
+        given = given[1:]  # a plate of data that are not there
     if len(given) > own:
         raise ObservationError(
             f"dims names {len(given)} batch dims of {name!r}, {', '.join(given)}, but its batch shape is "
             f"{show(batch[replicates:])} and the shape of one observation {show(event)}."
         )
-    plates = {plate.name: plate for plate in layout.plates}
     root = tuple(plate.name for plate in layout.plates if plate.module is layout.root)[:replicates]
     names = (*root, *given, *(f"{name}_dim_{index}" for index in range(len(given), own)))
     for dim, (plate, size) in enumerate(zip(names, batch, strict=True)):

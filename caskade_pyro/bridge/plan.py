@@ -206,6 +206,11 @@ class Plan:
         return (*self.sites, *self.reported)
 
     @property
+    def has_data(self) -> bool:
+        """Whether something is observed: data, or what the simulator observes or weighs itself."""
+        return any(one.observed for one in self.observations.values()) or any(one.observed for one in self.inner)
+
+    @property
     def latent_inner(self) -> tuple[InnerSite, ...]:
         """The sites without fixed values that the simulator samples itself."""
         return tuple(site for site in self.inner if not site.observed)

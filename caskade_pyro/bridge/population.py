@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import PlateError
+from ..graph.arguments import shown, whole
 from .population_sites import Drawn, draw_population
 
 __all__ = ["draw_members", "draw_slots"]
@@ -60,9 +63,8 @@ def draw_members(module: Any, n: int | Tensor) -> tuple[list[Any], list[Any]]:
         >>> Blobs(Blob()).image(torch.linspace(-1, 1, 4), 7, params=()).shape
         torch.Size([4])
     """
-    size = int(n)
-    if size < 0:
-        raise PlateError(f"A population of {module!r} cannot have {size} members.")
+    _check_module("ck.draw_members", module)
+    size = _count(module, n)
     return _as_given_to_vmap(module, draw_population(module, size, None))
 
 
@@ -93,11 +95,32 @@ def draw_slots(module: Any, n: int | Tensor, maximum: int) -> tuple[list[Any], l
         >>> x0.shape, dims, occupied.tolist()
         (torch.Size([5]), [0], [True, True, True, False, False])
     """
+    _check_module("ck.draw_slots", module)
+    maximum = whole("maximum", maximum, 0, PlateError)
+    if not isinstance(n, Tensor):
+        n = _count(module, n)
     if isinstance(n, int) and not 0 <= n <= maximum:
         raise PlateError(f"A population of {module!r} has {n} members, but there are {maximum} slots.")
     count = torch.as_tensor(n)
     occupied = torch.arange(maximum, device=count.device) < count
     return (*_as_given_to_vmap(module, draw_population(module, maximum, occupied)), occupied)
+
+
+def _check_module(function: str, module: Any) -> None:
+    if not hasattr(module, "dynamic_param_groups"):
+        raise PlateError(f"{function} needs the linked module of one member, such as self.gauss; got {shown(module)}.")
+
+
+def _count(module: Any, n: Any) -> int:
+    """How many members there are; a draw of a count comes as a float."""
+    value = n.item() if isinstance(n, (Tensor, np.ndarray)) and n.ndim == 0 else n
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, numbers.Integral):
+        raise PlateError(f"The number of members of {module!r} must be a whole number; got {shown(n)}.")
+    if value < 0:
+        raise PlateError(f"A population of {module!r} cannot have {value} members.")
+    return int(value)
 
 
 def _as_given_to_vmap(module: Any, drawn: dict[Any, Drawn]) -> tuple[list[Any], list[Any]]:

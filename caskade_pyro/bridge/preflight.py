@@ -19,11 +19,12 @@ from ..errors import CaskadeException, FillParamsError, ModelError, PriorError
 from ..graph.plates.distributions import map_batch, with_validation
 from ..graph.plates.handles import check_handles
 from ..graph.plates.layout import PlateLayout
+from .chance import Watch, check_same, drawn_in_vmap, watched
 from .circles import check_circle, circle_bounds, circle_of, on_circle
 from .dependencies import dependencies, mixed_plates, write_out
 from .dim_names import check_names_of_draws, resolve_dims
 from .distributions import NotFactorisedError, to_pyro, with_global_validation
-from .inner import TrackedDraws, inner_sites, tracked
+from .inner import TrackedDraws, inner_sites, is_subsample, tracked
 from .inputs import check_unchanged, explained, named_inputs, versions
 from .observations import Observation, name_dims
 from .observed_names import check_data_plates, check_observation_names
@@ -31,6 +32,7 @@ from .plan import InnerSite, Plan, Site
 from .plates import Dims, SitePlates, allocate
 from .population_sites import recording_draws
 from .priors import PriorFit, draw_one, fit_prior, site_distribution
+from .randomness import own_numbers
 from .rehearsal import rehearse
 from .reported import Collector, replicates, reports
 from .simulate import Outcome, Simulator, Values, pointer_values, simulate
@@ -78,8 +80,7 @@ def make_plan(layout: PlateLayout, call: Call) -> Plan:
     check_handles(layout)
     found, missing = sources(layout, call.priors)
     # Derivatives tell what depends on what, also for a model that is bound under no_grad.
-    with torch.random.fork_rng(devices=[]), poutine.block(), with_validation(), torch.enable_grad():
-        torch.manual_seed(0)
+    with own_numbers(0), poutine.block(), with_validation(), torch.enable_grad():
         priors = _look_at_priors(layout, found)
         trial = _try_out(layout, call, priors.values, missing)
         check_complete(missing, trial.drawn)
@@ -213,7 +214,12 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
     inputs = named_inputs(simulator.method, simulator.args, simulator.kwargs)
     named = {layout.paths[param]: value for param, value in params.items()}
     before = versions(inputs | named)
-    with recording_draws() as drawn, TrackedDraws() as draws, poutine.trace() as trace:
+    with (
+        watched(simulator.name) as watch,
+        recording_draws() as drawn,
+        TrackedDraws() as draws,
+        poutine.trace() as trace,
+    ):
         try:
             outcome = simulate(layout, simulator, params, collect=collector)
         except FillParamsError:
@@ -224,13 +230,36 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
         except (AttributeError, RuntimeError, TypeError, ValueError) as error:
             if isinstance(error, NotFactorisedError) or str(error).startswith("Expected parameter"):
                 raise _out_of_range(layout, call, values, error) from error
-            if (instead := explained(error, simulator.name, inputs, named)) is None:
+            instead = drawn_in_vmap(error, simulator.name) or explained(error, simulator.name, inputs, named)
+            if instead is None:
                 raise
             raise instead from error
     check_unchanged(before, inputs | named, simulator.name)
     _check_live(layout, collector)
     inner = inner_sites(trace.trace, layout, params, draws.values)
+    if call.data or any(site.observed for site in inner):  # without data there is no density, and one may draw at will
+        _check_again(layout, call, params, outcome, trace.trace, watch)
     return _Trial(outcome, params, draws.values, inner, frozenset(drawn), collector)
+
+
+def _check_again(layout: PlateLayout, call: Call, params: Values, outcome: Outcome, trace: Any, watch: Watch) -> None:
+    """Check that the simulator does the same for the same params.
+
+    Raises:
+        ModelError: It draws random numbers that are no sites, or keeps state.
+    """
+
+    def again() -> list[Any]:
+        simulator = call.simulator.with_copies()
+        with own_numbers(1), poutine.trace() as second, poutine.replay(trace=trace):
+            found = simulate(layout, simulator, params)
+        return [*found.predicted.values(), *_own_sites(second.trace)]
+
+    check_same(call.simulator.name, [*outcome.predicted.values(), *_own_sites(trace)], again, watch)
+
+
+def _own_sites(trace: Any) -> list[Any]:
+    return [node["fn"] for node in trace.nodes.values() if node["type"] == "sample" and not is_subsample(node)]
 
 
 def _check_live(layout: PlateLayout, collector: Collector) -> None:
@@ -256,6 +285,11 @@ def _look_at_prediction(
 ) -> tuple[Observation, ...]:
     """What the simulator predicts, and from which params."""
     predicted = trial.outcome.predicted
+    if not predicted and not any(site.observed for site in trial.inner):
+        raise ModelError(
+            f"{call.simulator.name} returns nothing that can be observed. Return a distribution or a dict of them, or weigh "
+            'the params with pyro.factor("name", log_likelihood).'
+        )
     check_observation_names(predicted, call.data, call.dims, sites, layout)
     latent = {param: value for param, value in trial.tracked.items() if param.dynamic}
     replicates = len(layout.root_shape)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
+from pyro.distributions import Unit
+
 from ..graph.nodes.shapes import show
 from ..graph.views.description import ModelDescription, PlateDescription, SiteDescription
 from .observations import Observation
@@ -65,18 +67,21 @@ def _inner_plates(plan: Plan) -> tuple[PlateDescription, ...]:
 
 
 def _inner(site: InnerSite) -> SiteDescription:
+    factor = isinstance(site.distribution, Unit)
     return SiteDescription(
         name=site.name,
-        distribution=site.text,
-        shape=site.shape,
+        distribution="pyro.factor" if factor else site.text,
+        shape=() if factor else site.shape,
         plates=site.plate_names,
         parents=site.parents,
-        support=describe_support(site.distribution.support),
+        support="-" if factor else describe_support(site.distribution.support),
         observed=site.observed,
         likelihood=site.observed,
         note="by the simulator",
     )
 
+
+LEFT_OUT = "no part of the density; ck.predict draws it"
 
 IDLE = "enters nothing: its posterior is its prior"
 
@@ -85,7 +90,9 @@ def with_idle_noted(description: ModelDescription) -> ModelDescription:
     """The description with a note at every param that no observation depends on, directly or through others."""
     parents = {site.name: site.parents for site in description.sites}
     reached: set[str] = set()
-    stack = [site.name for site in description.sites if site.likelihood]
+    said = [site for site in description.sites if site.likelihood]
+    # What has no data says nothing, unless that is so of all, and the model is there to predict.
+    stack = [site.name for site in said if site.observed] or [site.name for site in said]
     while stack:
         name = stack.pop()
         if name not in reached:
@@ -93,7 +100,7 @@ def with_idle_noted(description: ModelDescription) -> ModelDescription:
             stack.extend(parents.get(name, ()))
     sites = tuple(
         site
-        if site.name in reached or site.deterministic
+        if site.name in reached or site.deterministic or site.likelihood
         else replace(site, note="; ".join(filter(None, [site.note, IDLE])))
         for site in description.sites
     )
@@ -165,6 +172,7 @@ def _observation(observation: Observation, plan: Plan) -> SiteDescription:
         support=describe_support(observation.distribution.support),
         observed=observation.observed,
         likelihood=True,
+        note=LEFT_OUT if plan.has_data and not observation.observed else "",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
+from enum import Enum, auto
 from typing import Any
 
 import pyro
@@ -25,7 +26,21 @@ from .reported import computed
 from .simulate import Outcome, Simulator, Values, pointer_values, simulate
 from .summed import SummedDims
 
-__all__ = ["Run"]
+__all__ = ["Role", "Run"]
+
+
+class Role(Enum):
+    """What becomes of the data in a run.
+
+    Attributes:
+        MODEL: They are observed; data sets without data are sampled, as in any model of Pyro.
+        DENSITY: They are observed; data sets without data are left out, whose likelihood integrates to one.
+        PREDICTION: All are sampled, in the shapes of those that are given.
+    """
+
+    MODEL = auto()
+    DENSITY = auto()
+    PREDICTION = auto()
 
 
 class Run:
@@ -175,8 +190,8 @@ class Run:
 
     # Observations
 
-    def observe(self, predicted: Mapping[str, Any], data: Mapping[str, Data]) -> None:
-        """Set the data against what is predicted; what has none is sampled.
+    def observe(self, predicted: Mapping[str, Any], data: Mapping[str, Data], leave_out: bool = False) -> None:
+        """Set the data against what is predicted; what has none is sampled, or left out.
 
         Raises:
             ObservationError: The simulator predicts something else than at the preflight.
@@ -188,6 +203,8 @@ class Run:
             )
         for one in self.plan.observations.values():
             given = data.get(one.name)
+            if given is None and leave_out:
+                continue
             parts = (None, None) if given is None else (given.values, given.present)
             seen = tuple(part if part is None else self.picks.rows(part, one.dims) for part in parts)
             distribution, run = self._of_what_matters(self._of_picked(predicted[one.name], one), one)

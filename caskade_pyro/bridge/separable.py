@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..graph.plates.distributions import without_validation
 from .improper import BeginSomewhere
+from .randomness import own_numbers
 from .summed import not_summable
 
 if TYPE_CHECKING:
@@ -38,10 +39,9 @@ def check_separable(bound: BoundModel) -> None:
     if not any(site.plates.names for site in bound.discrete):
         return
     whole = bound.whole()
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), poutine.block(), BeginSomewhere():
-        torch.manual_seed(0)
-        with pyro.validation_enabled(False), without_validation():
-            for _ in range(TRIES):
+    with own_numbers(0), torch.no_grad(), poutine.block(), BeginSomewhere(), pyro.validation_enabled(False):
+        for _ in range(TRIES):
+            with without_validation():
                 _try(whole)
 
 
@@ -50,14 +50,14 @@ def _try(bound: BoundModel) -> None:
     latent = _sampled(poutine.trace(bound.latents).get_trace())
     given = {name: node["value"] for name, node in latent.items() if name not in sites}
     first = -1 - bound.plan.nesting
-    enumerated = poutine.enum(config_enumerate(bound, "parallel"), first_available_dim=first)
+    enumerated = poutine.enum(config_enumerate(bound.joint, "parallel"), first_available_dim=first)
     table = _sampled(poutine.trace(poutine.condition(enumerated, given)).get_trace())
     chosen, rows = {}, {}
     for name, site in sites.items():
         supported = table[name]["value"].reshape(-1, *site.shape)
         picked = torch.randint(len(supported), site.plates.batch_shape, device=supported.device)
         chosen[name], rows[table[name]["infer"]["_enumerate_dim"]] = supported[picked], (picked, site)
-    found = _sampled(poutine.trace(poutine.condition(bound, given | chosen)).get_trace())
+    found = _sampled(poutine.trace(poutine.condition(bound.joint, given | chosen)).get_trace())
     for name, node in found.items():
         looked_up = table[name]["fn"].log_prob(table[name]["value"])
         depends = [site for dim, (_, site) in rows.items() if looked_up.ndim >= -dim and looked_up.shape[dim] > 1]

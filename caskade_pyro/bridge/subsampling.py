@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -27,7 +28,7 @@ def resolved_sizes(plan: Plan, sizes: SubsampleSize) -> dict[str, int]:
         name = find_plate(f"subsample_size= names {given!r}", given, plan.sizes)
         if name in found:
             raise PlateError(f"subsample_size= names plate {name} twice.")
-        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= plan.sizes[name]:
+        if isinstance(size, bool) or not isinstance(size, numbers.Integral) or not 1 <= size <= plan.sizes[name]:
             raise PlateError(
                 f"subsample_size= of plate {name} must be a number from 1 to its size {plan.sizes[name]}, not {size!r}."
             )

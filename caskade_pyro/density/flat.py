@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from ..bridge.distributions import NotFactorisedError
+from ..bridge.randomness import own_numbers
 from ..errors import SamplingError
 from ..graph.plates.distributions import without_validation
 from .closeness import first_line
@@ -134,8 +135,7 @@ class Flat:
 
 def make_flat(model: Model) -> Flat:
     """Find the continuous latent sites of a model and lay them out in a vector, in the order in which it samples them."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), poutine.block(), pyro.validation_enabled(False):
-        torch.manual_seed(0)
+    with own_numbers(0), torch.no_grad(), poutine.block(), pyro.validation_enabled(False):
         plates = _plate_nesting(_possible_trace(model))
         # Discrete sites are enumerated in parallel, as Pyro's own samplers do; without any this changes nothing.
         enumerated = poutine.enum(config_enumerate(model), first_available_dim=-1 - plates)

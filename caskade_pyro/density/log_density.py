@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -16,6 +15,7 @@ from torch import Tensor
 from ..bridge import BoundModel, check_bound
 from ..bridge.enumeration import check_enumerable
 from ..bridge.reparametrise import NonCentered
+from ..bridge.turns import in_turn
 from ..compiler import Native, Program, or_impossible, trace_program
 from ..errors import CompilationError, PerformanceWarning, SamplingError
 from ..graph.plates.batching import all_at_once
@@ -28,7 +28,7 @@ from .flat import Flat, Slot, make_flat
 from .lines import users_line
 from .slopes import site_of_wrong_slope
 from .starts import find_start, prior_points
-from .unconstrain import to_sampled_values
+from .unconstrain import check_values, to_sampled_values
 
 __all__ = ["BESIDE", "LogDensity"]
 
@@ -44,9 +44,6 @@ MOST_SECONDS = 1.0
 """How long a traced form may be compared with the model itself, which takes much longer, after a run."""
 
 OURS = "which is a bug of caskade_pyro and not of the model: please report the model"
-
-_pyros_stack = threading.RLock()
-"""Pyro keeps its effect handlers in one place for all threads."""
 
 
 class LogDensity:
@@ -90,6 +87,11 @@ class LogDensity:
     def __init__(self, bound: BoundModel, noncentered: NonCentered = "auto") -> None:
         check_bound(bound, "ck.LogDensity")
         self.bound, self.noncentered = bound, noncentered
+        with in_turn():
+            self._prepare()
+
+    def _prepare(self) -> None:
+        bound, noncentered = self.bound, self.noncentered
         check_enumerable(bound)
         self._flat = make_flat(bound.noncentered(noncentered))
         if self._flat.dim == 0:
@@ -165,7 +167,8 @@ class LogDensity:
         Raises:
             SamplingError: No finite point was found.
         """
-        return find_start(self._flat, self._one, seed, values)
+        with in_turn():
+            return find_start(self._flat, self._one, seed, values)
 
     def value(self, z: Tensor, chunk_size: int | None = None) -> Tensor:
         """The log density at a vector ``(dim,)``, or at each of ``(n, dim)``, as in `value_and_grad`."""
@@ -230,20 +233,37 @@ class LogDensity:
             By site, ``(*plates, *shape)``, with ``n`` in front where it is there.
         """
         rows = z if z.ndim == 2 else z[None]
-        params = to_user_params(self.bound, self.sampled(rows), self.noncentered)
+        with in_turn():
+            params = to_user_params(self.bound, self.sampled(rows), self.noncentered)
         return params if z.ndim == 2 else {name: value[0] for name, value in params.items()}
 
     def sampled(self, z: Tensor) -> dict[str, Tensor]:
         """The values of the sampled sites, offsets included, at each of the vectors ``(n, dim)``."""
-        return self._flat.sampled(z)
+        with in_turn():
+            return self._flat.sampled(z)
 
     def from_sampled(self, values: Mapping[str, Tensor]) -> Tensor:
         """The vectors ``(n, dim)`` at which the sampled sites have these values, ``n`` of each."""
-        return self._flat.from_sampled(values)
+        with in_turn():
+            return self._flat.from_sampled(values)
 
     def sampled_values(self, values: Mapping[str, Any]) -> dict[str, Tensor]:
         """Values of the user's params as values of the sites that are sampled, as far as they are given."""
-        return to_sampled_values(self.bound, values, self.noncentered)
+        with in_turn():
+            return to_sampled_values(self.bound, values, self.noncentered)
+
+    def check_values(self, values: Mapping[str, Any], what: str = "The value") -> None:
+        """Check that values of the user's params are numbers in the support of their priors.
+
+        Args:
+            values: By site; some may be missing.
+            what: How they were given, for messages.
+
+        Raises:
+            SamplingError: They are not.
+        """
+        with in_turn():
+            check_values(self.bound, values, what)
 
     def unconstrain(self, values: Mapping[str, Any]) -> Tensor:
         """The vector ``(dim,)`` that gives the params these values.
@@ -254,11 +274,16 @@ class LogDensity:
         Raises:
             SamplingError: A site is missing, or a value is outside of its support.
         """
+        self.check_values(values)
+        return self._unconstrain(values)
+
+    def _unconstrain(self, values: Mapping[str, Any]) -> Tensor:
         given = self.sampled_values(values)
         missing = [name for name in self.names if name not in given]
         if missing:
             raise SamplingError(f"No values are given for {', '.join(missing)}; the sites are {', '.join(self.names)}.")
-        z = self._flat.at_values(given)
+        with in_turn():
+            z = self._flat.at_values(given)
         if not bool(torch.isfinite(z).all()):
             bad = [name for name, slot in self._flat.slots.items() if not bool(torch.isfinite(slot.of(z)).all())]
             raise SamplingError(
@@ -273,7 +298,7 @@ class LogDensity:
             draws: By site of the model, ``(n, *plates, *shape)``.
         """
         count = len(next(iter(draws.values())))
-        return torch.stack([self.unconstrain({name: value[i] for name, value in draws.items()}) for i in range(count)])
+        return torch.stack([self._unconstrain({name: value[i] for name, value in draws.items()}) for i in range(count)])
 
     def compile(self) -> LogDensity:
         """Make machine code of the density, or take it from the cache of earlier runs.
@@ -325,9 +350,10 @@ class LogDensity:
             self._compiled, self._wrong = None, wrong
             self._eager_because = self._compile_by_one(self._program)
         else:
-            wrong = self._of_traced(self._program, draws, MOST_SECONDS)
-            if wrong is None:
+            found = self._of_traced(self._program, draws, MOST_SECONDS)
+            if found is None:
                 return None
+            wrong = found
             self._program, self._eager_because = None, wrong
         return wrong
 
@@ -361,7 +387,7 @@ class LogDensity:
         return self._eager(z)
 
     def _eager(self, z: Tensor) -> ValueAndGradient:
-        with _pyros_stack:
+        with in_turn():
             return or_impossible(self._by_model, z)
 
     def _by_model(self, z: Tensor) -> ValueAndGradient:

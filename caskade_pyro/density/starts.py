@@ -13,11 +13,11 @@ from pyro.infer.autoguide.initialization import (
     init_to_feasible,
     init_to_median,
     init_to_uniform,
-    init_to_value,
 )
 from torch import Tensor
 
 from ..bridge.distributions import NotFactorisedError
+from ..bridge.randomness import own_numbers
 from ..errors import SamplingError
 from ..graph.plates.distributions import without_validation
 from .closeness import first_line
@@ -40,8 +40,8 @@ def find_start(
 ) -> Tensor:
     """A point where the density and its gradient are finite.
 
-    Tried in turn: the given values, medians of draws from the priors, random points near zero, and zero itself; medians of
-    draws from priors that are hardly proper may overflow.
+    Tried in turn: medians of draws from the priors, random points near zero, and zero itself; medians of draws from priors
+    that are hardly proper may overflow. Values that are given stay as they are.
 
     Args:
         flat: The model.
@@ -56,17 +56,15 @@ def find_start(
     rounds: list[tuple[int, Callable[..., Any]]] = [
         (TRIES_NEAR_MEDIANS, near_medians), (TRIES, init_to_uniform()), (1, init_to_feasible())
     ]  # fmt: skip
-    if values is not None:
-        rounds.insert(0, (1, init_to_value(values=dict(values), fallback=near_medians)))
-    devices = {node.device for node in (values or {}).values() if node.is_cuda}
+    if values:
+        rounds = rounds[:1] if values.keys() >= flat.slots.keys() else rounds
     z: Tensor | None = None
     undefined: Tensor | None = None  # the gradient at a point where the density is finite
-    with torch.random.fork_rng(devices=sorted(devices, key=str)):
-        torch.manual_seed(seed)
+    with own_numbers(seed):
         for tries, strategy in rounds:
             for _ in range(tries):
                 try:
-                    z = _vector(flat, strategy)
+                    z = _vector(flat, strategy, values or {})
                 except NotFactorisedError:
                     continue
                 value, gradient = value_and_grad(z)
@@ -76,9 +74,10 @@ def find_start(
                     undefined = gradient
     if undefined is not None:
         raise SamplingError(_without_gradient(flat, undefined))
+    kept = f" with the values that were given for {', '.join(values)}" if values else ""
     raise SamplingError(
-        f"No starting point has a finite log density{_culprits(flat, z)}: the data are impossible under the params that the "
-        "priors allow, the simulator returns NaN, or a covariance is not positive definite. Look at "
+        f"No starting point{kept} has a finite log density{_culprits(flat, z)}: the data are impossible under the params that "
+        "the priors allow, the simulator returns NaN, or a covariance is not positive definite. Look at "
         "ck.prior_predictive(bound)."
     )
 
@@ -116,17 +115,18 @@ def _culprits(flat: Flat, z: Tensor | None) -> str:
     return f"; none have {', '.join(found)}" if found else ""
 
 
-def _vector(flat: Flat, strategy: Any) -> Tensor:
+def _vector(flat: Flat, strategy: Any, values: Mapping[str, Tensor]) -> Tensor:
+    # Pyro asks a strategy for the values of sites that are sampled as offsets, never for offsets: these are conditioned on.
     with pyro.validation_enabled(False), without_validation(), torch.no_grad(), poutine.block():
-        trace = poutine.trace(InitMessenger(strategy)(flat.model)).get_trace()
+        model = poutine.condition(InitMessenger(strategy)(flat.model), data=dict(values))
+        trace = poutine.trace(model).get_trace()
         return flat.vector(trace)
 
 
 def prior_points(flat: Flat, count: int, seed: int = 0) -> Tensor:
     """Vectors ``(n, dim)`` drawn from the priors: as many as asked for, or fewer where they are not finite."""
     found = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with own_numbers(seed):
         for _ in range(count):
             try:
                 with pyro.validation_enabled(False), without_validation(), torch.no_grad(), poutine.block():

@@ -14,9 +14,11 @@ from ..bridge import BoundModel
 from ..bridge.circular import CircularReparam
 from ..bridge.offsets import offsets_of
 from ..bridge.reparametrise import NonCentered
-from ..errors import SamplingError
+from ..bridge.supports import describe_support
+from ..errors import ModelError, SamplingError
+from ..graph.plates.distributions import parts, without_validation
 
-__all__ = ["to_sampled_values"]
+__all__ = ["check_values", "to_sampled_values"]
 
 
 def to_sampled_values(bound: BoundModel, values: Mapping[str, Any], noncentered: NonCentered) -> dict[str, Tensor]:
@@ -57,8 +59,59 @@ def to_sampled_values(bound: BoundModel, values: Mapping[str, Any], noncentered:
     return given
 
 
+def check_values(bound: BoundModel, values: Mapping[str, Any], what: str) -> None:
+    """Check that values of the user's params are numbers in the support of their priors.
+
+    A transform to the real line would take what is outside for what is just inside.
+
+    Args:
+        bound: The model.
+        values: By site, ``(*plates, *shape)``; sites may be missing.
+        what: How the values were given, for messages.
+
+    Raises:
+        SamplingError: They are not.
+    """
+    sites = {site.name: site for site in bound.plan.sites}
+    given = {name: _in_batch_dims(sites[name], value) for name, value in values.items() if name in sites}
+    for name, value in given.items():
+        if not bool(torch.isfinite(value).all()):
+            raise SamplingError(f"{what} of {name} must be finite; got {_first(value, ~torch.isfinite(value))}.")
+    with torch.no_grad(), pyro.validation_enabled(False), without_validation(), poutine.block():
+        trace: Any = poutine.trace(poutine.condition(bound.latents, data=given)).get_trace()
+    for name, value in given.items():
+        support = trace.nodes[name]["fn"].support
+        inside = support.check(value)
+        if not bool(inside.all()):
+            raise SamplingError(
+                f"{what} of {name} lies outside of the support of its prior {sites[name].source.prior}, {_said(support)}: got "
+                f"{_first(value, ~inside)}."
+            )
+
+
+def _first(value: Tensor, wrong: Tensor) -> str:
+    index = tuple(wrong.nonzero()[0].tolist())
+    return f"{value[index].tolist()}" + (f" at index {index}" if index else "")
+
+
+def _said(support: Any) -> str:
+    return describe_support(support)
+
+
+def _precision(site: Any) -> torch.dtype:
+    """The dtype of a site's draws."""
+    try:
+        found = [tensor.dtype for tensor in parts(site.template).tensors if tensor.is_floating_point()]
+    except ModelError:
+        found = []
+    return found[0] if found else torch.get_default_dtype()
+
+
 def _in_batch_dims(site: Any, value: Any) -> Tensor:
-    tensor = torch.as_tensor(value, dtype=torch.get_default_dtype())
+    try:
+        tensor = torch.as_tensor(value, dtype=_precision(site))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise SamplingError(f"The value of {site.name} is no number or array: {error}") from None
     if tuple(tensor.shape) != tuple(site.draw_shape):
         raise SamplingError(
             f"Expected a value of shape {tuple(site.draw_shape)} for {site.name}; got {tuple(tensor.shape)}."

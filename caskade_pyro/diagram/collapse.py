@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Collection, Mapping
 
 from ..errors import CaskadeException
@@ -32,8 +33,8 @@ def collapsed_modules(paths: Mapping[Node, str], collapse: Collapse = (), depth:
     Raises:
         CaskadeException: ``collapse`` names no module, or ``depth`` is negative.
     """
-    if depth is not None and depth < 0:
-        raise CaskadeException(f"depth= counts links from the root, from 0 upwards; got {depth}.")
+    if depth is not None and (isinstance(depth, bool) or not isinstance(depth, numbers.Integral) or depth < 0):
+        raise CaskadeException(f"depth= counts links from the root, from 0 upwards; got {depth!r}.")
     modules = {node: path for node, path in paths.items() if not is_param(node) and node.children}
     given = list(collapse) if isinstance(collapse, (list, tuple, set, frozenset)) else [collapse]
     found = {node: path for node, path in modules.items() if depth is not None and _length(path) >= depth}

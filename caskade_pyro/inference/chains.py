@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from ..bridge.turns import in_turn, out_of_turn
 from ..density import LogDensity
 from ..errors import SamplingError
 from .lean import run_lean_chain
@@ -54,7 +55,8 @@ def run_chains(density: LogDensity, settings: ChainSettings, chains: int, cores:
         density: The density to sample.
         settings: How each chain is run.
         chains: How many.
-        cores: How many at once; as many as there are processors by default. One runs them in this process.
+        cores: How many at once; as many as there are processors by default. One runs them in this process, as does a process
+            that may have no children.
         progress: Whether to show where they stand.
 
     Returns:
@@ -64,12 +66,14 @@ def run_chains(density: LogDensity, settings: ChainSettings, chains: int, cores:
         SamplingError: A chain failed.
         KeyboardInterrupt: On Ctrl-C before the first draw.
     """
-    at_once = min(chains, cores or usable_cores())
+    # A process of a multiprocessing.Pool may have no children.
+    at_once = 1 if multiprocessing.current_process().daemon else min(chains, cores or usable_cores())
     with SamplingProgress(chains, settings.tune, settings.draws, progress) as shown:
         if at_once == 1:
             finished = _here(density, settings, chains, shown.update)
         else:
-            finished = _in_processes(density, settings, chains, at_once, shown.update)
+            with out_of_turn():
+                finished = _in_processes(density, settings, chains, at_once, shown.update)
     return _together(finished)
 
 
@@ -127,7 +131,8 @@ def _in_processes(
             try:
                 while waiting and len(running) < at_once and not stop.is_set():
                     chain = waiting.pop(0)
-                    connection, process = _start(context, density, settings, chain, stop)
+                    with in_turn():  # a process inherits the handlers of Pyro that are at work
+                        connection, process = _start(context, density, settings, chain, stop)
                     running[connection] = (chain, process)
                 if not running:
                     break

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..bridge.turns import in_turn_of_another
 from ..density import LogDensity, Metric, NativeWhitened, Whitened
 from ..errors import SamplingError
 from .effective import Looks
@@ -274,7 +275,8 @@ class PythonDensity:
         """
         if self.sampler.error is None:
             try:
-                value, gradient = self.density.value_and_grad(torch.as_tensor(x))
+                with in_turn_of_another():  # nutpie calls from a thread of its own, while the one that began waits
+                    value, gradient = self.density.value_and_grad(torch.as_tensor(x))
                 return float(value), gradient.numpy()
             except Exception as error:  # noqa: BLE001 - whatever the user's simulator raises; the main thread raises it again
                 self.sampler.error = error

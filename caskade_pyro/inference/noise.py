@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from ..bridge.randomness import own_numbers
 from ..errors import CompilationError
 
 __all__ = ["Supplied", "noise_shapes"]
@@ -47,6 +48,6 @@ class Supplied(TorchFunctionMode):
 
 def noise_shapes(guide: Callable[[], Any]) -> tuple[torch.Size, ...]:
     """The shapes of the standard normal numbers that a guide draws, in its order."""
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), Supplied(None) as drawn:
+    with torch.no_grad(), own_numbers(0), Supplied(None) as drawn:
         guide()
     return tuple(drawn.shapes)

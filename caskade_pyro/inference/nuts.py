@@ -11,6 +11,7 @@ import torch
 from pyro.infer import NUTS
 from torch import Tensor
 
+from ..bridge.randomness import no_numbers
 from ..density import LogDensity, Metric, Whitened
 from .effective import Looks
 from .progress import Progress
@@ -77,7 +78,7 @@ def _make_kernel(density: LogDensity, settings: ChainSettings, chain: int) -> NU
         z = torch.as_tensor(settings.starts[chain]).to(density.dtype)
     metric = settings.metric
     kernel = NUTS(
-        potential_fn=density.potential if metric is None else Whitened(density, metric).potential,
+        potential_fn=no_numbers(density.potential if metric is None else Whitened(density, metric).potential),
         target_accept_prob=settings.target_accept,
         max_tree_depth=settings.max_tree_depth,
         full_mass=settings.dense,

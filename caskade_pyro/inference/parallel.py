@@ -36,7 +36,8 @@ def map_in_processes(
     Raises:
         KeyboardInterrupt: On Ctrl-C before the first result.
     """
-    at_once = min(count, cores or os.cpu_count() or 1)
+    # A process of a multiprocessing.Pool may have no children.
+    at_once = 1 if multiprocessing.current_process().daemon else min(count, cores or os.cpu_count() or 1)
     found: dict[int, Result] = {}
     with progress_bar(count, description, "run", progress) as bar:
         try:

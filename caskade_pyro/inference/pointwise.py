@@ -14,6 +14,8 @@ from torch import Tensor
 from ..bridge.bound import BoundModel
 from ..bridge.many import natural, traces
 from ..bridge.masks import observations_left
+from ..bridge.randomness import own_numbers
+from ..bridge.turns import in_turn
 from ..errors import ObservationError
 from .failures import warn_of_failures
 from .progress import progress_bar
@@ -54,7 +56,12 @@ def pointwise_log_likelihood(
     left: dict[str, Tensor] = {}
     failed: dict[int, Exception] = {}
     given = {name: torch.as_tensor(value) for name, value in params.items()}
-    with pyro.validation_enabled(False), progress_bar(draws, "log likelihood", "draw", progress) as bar:
+    with (
+        in_turn(),
+        own_numbers(0),
+        pyro.validation_enabled(False),
+        progress_bar(draws, "log likelihood", "draw", progress) as bar,
+    ):
         for trace, count in traces(bound, given, draws, chunk_size, failed):
             for name, values in found.items():
                 if trace is None:

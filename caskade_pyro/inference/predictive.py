@@ -14,6 +14,7 @@ from ..bridge.bound import BoundModel
 from ..bridge.improper import is_improper
 from ..bridge.many import chunks, natural, trace_of_many
 from ..bridge.plan import InnerSite
+from ..bridge.turns import in_turn
 from ..errors import SamplingError
 from .failures import warn_of_failures
 from .given import Given
@@ -61,7 +62,7 @@ def draw_predictions(
     """
     some = {name: torch.as_tensor(mask) for name, mask in (known or {}).items()}
     given = Given({name: torch.as_tensor(value) for name, value in params.items()}, some)
-    with torch.no_grad(), progress_bar(draws, "predict", "draw", progress) as bar:
+    with in_turn(), torch.no_grad(), progress_bar(draws, "predict", "draw", progress) as bar:
         try:
             if not bound.plan.inner:
                 try:

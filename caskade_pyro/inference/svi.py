@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..bridge.bound import BoundModel
 from ..bridge.reparametrise import NonCentered
+from ..bridge.turns import in_turn
 from ..density import LogDensity
 from ..density.constrain import to_user_params
 from ..density.flat import Slot, make_flat
@@ -86,7 +87,7 @@ class Fitted:
 
     def draw(self, draws: int, seed: int) -> dict[str, np.ndarray[Any, Any]]:
         """Draws from the guide in the user's params, ``(draws, *plates, *shape)`` by site."""
-        with seeded(stream_seed(seed, 0)):
+        with in_turn(), seeded(stream_seed(seed, 0)):
             found = to_user_params(self.bound.whole(), self.draw_sampled(draws), self.noncentered)
         return {name: value.numpy() for name, value in found.items()}
 
@@ -97,14 +98,15 @@ class Fitted:
 
     def draw_sampled(self, draws: int) -> dict[str, Tensor]:
         """Draws from the guide as it describes them, offsets included, ``(draws, *Pyro's batch dims, *shape)`` by site."""
-        with torch.no_grad(), self._whole():
+        with in_turn(), torch.no_grad(), self._whole():
             one_by_one = [self.guide() for _ in range(draws)]
         return {name: torch.stack([one[name].detach() for one in one_by_one]) for name in one_by_one[0]}
 
     def weighed(self, draws: int, seed: int) -> Weighed | None:
         """Draws from the guide with the density of the model beside its own; None for a guide without width."""
-        flat = make_flat(self.bound.whole().noncentered(self.noncentered))
-        with seeded(seed), torch.no_grad(), self._whole():
+        with in_turn():
+            flat = make_flat(self.bound.whole().noncentered(self.noncentered))
+        with in_turn(), seeded(seed), torch.no_grad(), self._whole():
             guide = make_flat_guide(self.guide, flat)
             noise = torch.zeros(draws, guide.sizes[1], dtype=guide.dtype)
             if noise.numel() == 0:

@@ -14,6 +14,7 @@ from pyro.optim import ClippedAdam, clipped_adam
 from torch import Tensor
 
 from ..bridge.bound import BoundModel
+from ..bridge.randomness import own_numbers
 from ..bridge.reparametrise import NonCentered
 from ..compiler import Program, load_native, trace_program
 from ..density import LogDensity
@@ -187,8 +188,7 @@ class CompiledElbo:
             CompilationError: They differ.
         """
         start = self.params.clone()
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(action="ignore"):
-            torch.manual_seed(0)
+        with own_numbers(0), warnings.catch_warnings(action="ignore"):
             for shift in NEAR:
                 self.guide.draw(self.noise)
                 self.params.copy_(start + shift)

@@ -14,10 +14,12 @@ import xarray as xr
 from arviz.stats.ecdf_utils import ecdf_confidence_band
 
 from ..bridge.bound import BoundModel, check_bound
+from ..bridge.turns import in_turn
 from ..errors import ConvergenceWarning, SamplingError
+from ..graph.arguments import flag, shown, whole
 from ..inference.parallel import map_in_processes
 from ..inference.predictive import draw_predictions
-from ..inference.seeds import fresh_seed, stream_seed
+from ..inference.seeds import LARGEST_SEED, fresh_seed, stream_seed
 from .arviz import dimensions
 from .sample import sample
 
@@ -201,9 +203,15 @@ def calibrate(
         Calibration(20 simulations, ranks among 19 draws; all within what uniform ranks give)
     """
     check_bound(bound, "ck.calibrate")
-    if simulations < 1 or draws < 1 or thin < 1:
-        raise SamplingError(f"simulations, draws and thin must be at least 1, not {simulations}, {draws} and {thin}.")
-    seed = fresh_seed() if seed is None else seed
+    if fitted is not None:
+        check_bound(fitted, "ck.calibrate's fitted=")
+    simulations, draws = whole("simulations", simulations, 1), whole("draws", draws, 1)
+    thin, tune = whole("thin", thin, 1), whole("tune", tune, 0)
+    cores, progress = None if cores is None else whole("cores", cores, 1), flag("progress", progress)
+    seed = fresh_seed() if seed is None else whole("seed", seed, 0, most=LARGEST_SEED)
+    if infer is not None and not callable(infer):
+        raise SamplingError(f"infer must be a function of a model and a seed; got {shown(infer)}.")
+    _check_simulated(bound)
     used = bound if fitted is None else fitted
     truths = draw_predictions(bound.whole(), {}, simulations, seed, progress=False)
     sites = [site.name for site in used.plan.latents if site.name in truths]
@@ -215,10 +223,25 @@ def calibrate(
         random = np.random.default_rng(own)
         return {name: _rank(posterior[name], truths[name][index], draws, random) for name in sites}
 
-    found = map_in_processes(one, simulations, cores, progress, "calibrate")
+    with in_turn():
+        found = map_in_processes(one, simulations, cores, progress, "calibrate")
     dims = dimensions(used.plan)
     ranks = {name: (("simulation", *dims[name]), np.stack([row[name] for row in found])) for name in sites}
     return Calibration(xr.Dataset(ranks), draws)
+
+
+def _check_simulated(bound: BoundModel) -> None:
+    """Check that all that a model is inferred from can be simulated.
+
+    Raises:
+        SamplingError: The simulator observes or weighs something itself, which stays as it is.
+    """
+    own = [site.name for site in bound.plan.inner if site.observed]
+    if own:
+        raise SamplingError(
+            f"A calibration simulates data, but {', '.join(own)} of the simulator's own (pyro.factor, or pyro.sample with "
+            "obs=) stays as it is. Return a distribution of the data instead."
+        )
 
 
 def _nuts(draws: int, tune: int) -> Infer:
@@ -235,6 +258,8 @@ def _with_data(bound: BoundModel, truths: dict[str, np.ndarray[Any, Any]], index
     """The model with simulated data in place of its own, missing where these are."""
     data = {}
     for name, one in bound.plan.observations.items():
+        if bound.data and name not in bound.data:
+            continue  # a data set without data is no part of the density
         simulated = torch.as_tensor(truths[name][index])
         given = bound.data.get(name)
         missing = torch.zeros(simulated.shape, dtype=torch.bool) if given is None else torch.isnan(given)

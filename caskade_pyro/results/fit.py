@@ -12,6 +12,7 @@ import numpy as np
 
 from ..bridge.bound import BoundModel, check_bound
 from ..bridge.reparametrise import NonCentered
+from ..bridge.turns import in_turn
 from ..errors import SamplingError
 from ..inference.seeds import fresh_seed, stream_seed
 from ..inference.svi import Fitted, Weighed, run_svi
@@ -136,4 +137,5 @@ def fit(
         raise SamplingError(f"steps must be at least 1, not {steps}.")
     bound.check_samplable()
     seed = fresh_seed() if seed is None else seed
-    return Fit(run_svi(bound, guide, steps, seed, lr, particles, noncentered, engine, progress, 2))
+    with in_turn():
+        return Fit(run_svi(bound, guide, steps, seed, lr, particles, noncentered, engine, progress, 2))

@@ -10,8 +10,10 @@ import xarray as xr
 from torch import Tensor
 
 from ..errors import SamplingError
+from ..graph.arguments import shown, whole
 from ..graph.plates.layout import plate_layout
 from . import circular
+from .posterior_draws import draws_of
 
 __all__ = ["point"]
 
@@ -45,7 +47,14 @@ def point(posterior: az.InferenceData, module: Any, stat: str | int = "mean") ->
         >>> module.mu.value
         tensor(2.)
     """
-    group = posterior["posterior"]
+    group = draws_of(posterior)
+    if not hasattr(module, "dynamic_params"):
+        raise SamplingError(f"ck.point needs the module whose forward method was sampled; got {shown(module)}.")
+    if not isinstance(stat, str):
+        count = group.sizes["chain"] * group.sizes["draw"]
+        stat = whole("stat", stat, 0, most=count - 1)
+    elif stat not in ("mean", "median"):
+        raise SamplingError(f"stat must be 'mean', 'median' or the number of a draw, not {stat!r}.")
     found = {}
     for placement in plate_layout(module).placements:
         if not placement.param.dynamic:
@@ -57,10 +66,8 @@ def point(posterior: az.InferenceData, module: Any, stat: str | int = "mean") ->
             value = _mean(draws)
         elif stat == "median":
             value = _median(draws)
-        elif isinstance(stat, int):
-            value = draws.isel(chain=stat // group.sizes["draw"], draw=stat % group.sizes["draw"])
         else:
-            raise SamplingError(f"stat must be 'mean', 'median' or the number of a draw, not {stat!r}.")
+            value = draws.isel(chain=int(stat) // group.sizes["draw"], draw=int(stat) % group.sizes["draw"])
         shape = placement.root_shape + placement.plate_shape + placement.shape
         dtype = placement.param.dtype or torch.get_default_dtype()
         found[placement.site] = torch.as_tensor(value.values.copy(), dtype=dtype).reshape(shape)

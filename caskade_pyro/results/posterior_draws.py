@@ -14,7 +14,7 @@ from ..bridge.plan import InnerSite, Plan, Site
 from ..errors import SamplingError
 from .members import New, Places, find_members
 
-__all__ = ["PosteriorDraws", "posterior_draws"]
+__all__ = ["PosteriorDraws", "draws_of", "posterior_draws"]
 
 Array = np.ndarray[Any, Any]
 
@@ -79,7 +79,7 @@ def posterior_draws(
         SamplingError: A site or a member is missing, or has another shape than the model gives it.
         PlateError: ``new`` names no plate, or no member.
     """
-    group = _draws_of(posterior)
+    group = draws_of(posterior)
     places = find_members(plan, group, new, refuse, stacklevel + 1)
     values: dict[str, Array] = {}
     known: dict[str, Array] = {}
@@ -131,7 +131,7 @@ def _misfit(site: Site | InnerSite, seen: tuple[int, ...], why: str) -> Sampling
     )
 
 
-def _draws_of(posterior: object) -> xr.Dataset:
+def draws_of(posterior: object) -> xr.Dataset:
     """The draws of what a user gave as a posterior."""
     if isinstance(posterior, az.InferenceData):
         if "posterior" in posterior:

@@ -11,10 +11,11 @@ import xarray as xr
 
 from ..bridge.bound import BoundModel, check_bound
 from ..bridge.plan import Plan
-from ..errors import ObservationError, SamplingError
+from ..errors import ObservationError
+from ..graph.arguments import flag, whole
 from ..inference.pointwise import Pointwise, pointwise_log_likelihood
 from ..inference.predictive import draw_predictions
-from ..inference.seeds import fresh_seed
+from ..inference.seeds import LARGEST_SEED, fresh_seed
 from .arviz import to_inference_data
 from .members import New
 from .posterior_draws import PosteriorDraws, posterior_draws
@@ -24,9 +25,13 @@ __all__ = ["log_likelihood", "predict", "prior_predictive"]
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 
-def _check_draws(draws: int) -> None:
-    if draws < 1:
-        raise SamplingError(f"draws must be at least 1, not {draws}.")
+def _settings(seed: Any, chunk_size: Any, progress: Any) -> tuple[int, int | None, bool]:
+    """The seed, the size of chunks and whether to show progress, checked."""
+    return (
+        fresh_seed() if seed is None else whole("seed", seed, 0, most=LARGEST_SEED),
+        None if chunk_size is None else whole("chunk_size", chunk_size, 1),
+        flag("progress", progress),
+    )
 
 
 def predict(
@@ -63,6 +68,7 @@ def predict(
     Raises:
         SamplingError: The posterior is that of another model.
         PlateError: ``new`` names no plate, or no member of one.
+        ObservationError: The model predicts nothing: its likelihood is a `pyro.factor` of the simulator.
 
     Example:
         >>> import caskade_pyro as ck, arviz as az, numpy as np, pyro.distributions as dist, torch
@@ -80,16 +86,28 @@ def predict(
         (2, 50, 2)
     """
     check_bound(bound, "ck.predict")
-    whole = bound.whole()
-    found = posterior_draws(whole.plan, posterior, new, refuse=False, stacklevel=3)
+    draws = None if draws is None else whole("draws", draws, 1)
+    seed, chunk_size, progress = _settings(seed, chunk_size, progress)
+    all_members = bound.whole()
+    plan = all_members.plan
+    found = posterior_draws(plan, posterior, new, refuse=False, stacklevel=3)
     draws = found.draws if draws is None else min(draws, found.draws)
-    _check_draws(draws)
     found = found.thinned(draws)
-    seed = fresh_seed() if seed is None else seed
-    predicted = draw_predictions(whole, found.values, found.chains * draws, seed, progress, chunk_size, found.known)
-    wanted = {name: value for name, value in predicted.items() if not _stands_in_posterior(whole.plan, name, found)}
+    predicted = draw_predictions(
+        all_members, found.values, found.chains * draws, seed, progress, chunk_size, found.known
+    )
+    wanted = {name: value for name, value in predicted.items() if not _stands_in_posterior(plan, name, found)}
+    if not wanted:
+        raise ObservationError(
+            f"{bound!r} predicts nothing: its likelihood is what the simulator weighs itself, with {_weighed(plan)}."
+        )
     group = {name: value.reshape((found.chains, draws, *value.shape[1:])) for name, value in wanted.items()}
-    return to_inference_data(whole, {"posterior_predictive": group}, {"seed": seed})
+    return to_inference_data(all_members, {"posterior_predictive": group}, {"seed": seed})
+
+
+def _weighed(plan: Plan) -> str:
+    """What a simulator observes or weighs itself."""
+    return ", ".join(site.name for site in plan.inner if site.observed)
 
 
 def _stands_in_posterior(plan: Plan, name: str, draws: PosteriorDraws) -> bool:
@@ -142,16 +160,16 @@ def prior_predictive(
         (1, 10, 2)
     """
     check_bound(bound, "ck.prior_predictive")
-    _check_draws(draws)
+    draws = whole("draws", draws, 1)
+    seed, chunk_size, progress = _settings(seed, chunk_size, progress)
     bound = bound.whole()
-    seed = fresh_seed() if seed is None else seed
     predicted = draw_predictions(bound, {}, draws, seed, progress, chunk_size)
     observations = bound.plan.observations
     groups = {
         "prior": {name: value[None] for name, value in predicted.items() if name not in observations},
         "prior_predictive": {name: value[None] for name, value in predicted.items() if name in observations},
     }
-    return to_inference_data(bound, groups, {"seed": seed})
+    return to_inference_data(bound, {name: group for name, group in groups.items() if group}, {"seed": seed})
 
 
 def log_likelihood(
@@ -190,14 +208,22 @@ def log_likelihood(
         array([-0.919, -0.919, -0.919], dtype=float32)
     """
     check_bound(bound, "ck.log_likelihood")
+    _, chunk_size, progress = _settings(None, chunk_size, progress)
     if not bound.data:
-        raise ObservationError(f"{bound!r} has no data, so there is no likelihood: bind(..., obs=...).")
-    whole = bound.whole()
-    params = posterior_draws(whole.plan, posterior)
+        weighed = _weighed(bound.plan)
+        instead = (
+            f"but what the simulator weighs itself, with {weighed}, which is of no single observations. Return "
+            "a distribution of the data for these"
+            if weighed
+            else "so there is no likelihood: bind(..., obs=...)"
+        )
+        raise ObservationError(f"{bound.model!r} has no data, {instead}.")
+    all_members = bound.whole()
+    params = posterior_draws(all_members.plan, posterior)
     chains, draws = params.chains, params.draws
-    found = pointwise_log_likelihood(whole, params.values, chains * draws, progress, chunk_size)
+    found = pointwise_log_likelihood(all_members, params.values, chains * draws, progress, chunk_size)
     group = {name: one.values.reshape((chains, draws, *one.values.shape[1:])) for name, one in found.items()}
-    together = to_inference_data(whole, {"log_likelihood": group}, {})
+    together = to_inference_data(all_members, {"log_likelihood": group}, {})
     together["log_likelihood"] = _of_observed(together["log_likelihood"], found)
     return together
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 from warnings import warn
@@ -12,19 +12,21 @@ import numpy as np
 
 from ..bridge.bound import BoundModel, check_bound
 from ..bridge.reparametrise import NonCentered
+from ..bridge.turns import in_turn
 from ..density import LogDensity, Metric, find_blocks
 from ..errors import ConvergenceWarning, SamplingError
+from ..graph.arguments import flag, names, number, whole
 from ..inference.chains import Draws, run_chains
 from ..inference.engines import choose_engine
-from ..inference.seeds import fresh_seed, stream_seed
+from ..inference.seeds import LARGEST_SEED, fresh_seed
 from ..inference.settings import ADAPTATIONS, ChainSettings, Dense
-from ..inference.starts import find_starts
 from ..inference.trusted import run_trusted
 from ..inference.vectorized import run_together, superchains
 from .diagnostics import find_trouble
 from .fit import Fit
 from .keep import Attempts, result_of
-from .metric import Metrical, draws_of_fit, make_metric, metric_of_fit
+from .metric import Metrical, make_metric, metric_of_fit
+from .starting import Start, check_start, starting_points
 
 __all__ = ["sample"]
 
@@ -46,7 +48,7 @@ def sample(
     max_tree_depth: int = 10,
     metric: str | Metrical = "auto",
     dense: bool | Sequence[str] = False,
-    start: Fit | Mapping[str, Any] | None = None,
+    start: Start | None = None,
     vectorized: bool = False,
     chunk_size: int | None = None,
     progress: bool = True,
@@ -73,9 +75,10 @@ def sample(
             strongest correlations; ``"diagonal"``: variances; ``"auto"`` is structured from 200 steps of warm-up on,
             and diagonal below.
         dense: Names of sites whose joint covariance the mass matrix learns; True for all sites; for Pyro's NUTS.
-        start: Values by site, in the user's params, to start at; or a fit of the same model, then chains start at draws from
-            it and, unless ``metric`` is given, with its covariance as the inverse mass matrix. Sites without a value start
-            near the median of their prior.
+        start: Values by site, in the user's params, to start at, inside of the supports of their priors; sites without a value
+            start near the median of their prior. Or an earlier posterior of the same model, of which chains take up the last
+            draws, one of each chain (of more chains than it has, also those before the last). Or a fit of the same model,
+            then chains start at draws from it and, unless ``metric`` is given, with its covariance as the inverse mass matrix.
         vectorized: Whether all chains run in this process as one batch, on the device of the model's tensors, and learn the
             step size and the mass matrix together: for many chains of a cheap density, for GPUs, and for densities that
             cannot be compiled. With 64 chains a warm-up of 200 steps is long enough for most models, whose mass matrix then
@@ -108,13 +111,14 @@ def sample(
         {'chain': 2, 'draw': 1000}
     """
     check_bound(bound, "ck.sample")
-    _check_counts(draws, tune, chains)
-    _check_chunks(vectorized, chunk_size)
-    bound.check_samplable()
-    bound.check_whole()
-    seed = fresh_seed() if seed is None else seed
-    began = perf_counter()
-    density = LogDensity(bound, noncentered)
+    draws, tune, chains = whole("draws", draws, 1), whole("tune", tune, 0), whole("chains", chains, 1)
+    seed = fresh_seed() if seed is None else whole("seed", seed, 0, most=LARGEST_SEED)
+    cores = None if cores is None else whole("cores", cores, 1)
+    vectorized, progress = flag("vectorized", vectorized), flag("progress", progress)
+    chunk_size = _chunks(vectorized, chunk_size)
+    check_start(start)
+    target_accept = number("target_accept", target_accept, 0.0, 1.0)
+    max_tree_depth = whole("max_tree_depth", max_tree_depth, 1)
 
     def run(again: bool) -> tuple[ChainSettings, Draws, float]:
         sampler = choose_engine(engine, density, vectorized, stacklevel=4, told=again)
@@ -130,7 +134,7 @@ def sample(
             adapt=adapt,
             slots=density.slices,
             blocks=find_blocks(bound, noncentered, density.slices) if adapt == "structured" else (),
-            starts=_starts(density, start, superchains(chains) if vectorized else chains, seed),
+            starts=starting_points(density, start, superchains(chains) if vectorized else chains, seed),
             metric=known,
         )
         prepared = perf_counter()
@@ -140,30 +144,30 @@ def sample(
             drawn = run_chains(density, settings, chains, cores, progress)
         return settings, drawn, prepared
 
-    settings, drawn, prepared = run_trusted(density, run, lambda found: found[1].z, stacklevel=2)
-    seconds = {"preparing_time": prepared - began, "sampling_time": perf_counter() - prepared}
-    grouped = {"superchains": superchains(chains)} if vectorized else {}
-    attempts = Attempts()
-    posterior = result_of(density, drawn, lambda: _attributes(density, settings, drawn) | seconds | grouped, attempts)
-    trouble: list[str] = attempts("diagnostics", lambda: find_trouble(posterior), list) if drawn.complete else []
+    with in_turn():
+        bound.check_samplable()
+        bound.check_whole()
+        began = perf_counter()
+        density = LogDensity(bound, noncentered)
+        settings, drawn, prepared = run_trusted(density, run, lambda found: found[1].z, stacklevel=2)
+        seconds = {"preparing_time": prepared - began, "sampling_time": perf_counter() - prepared}
+        grouped = {"superchains": superchains(chains)} if vectorized else {}
+        attempts = Attempts()
+        posterior = result_of(
+            density, drawn, lambda: _attributes(density, settings, drawn) | seconds | grouped, attempts
+        )
+        trouble: list[str] = attempts("diagnostics", lambda: find_trouble(posterior), list) if drawn.complete else []
     attempts.warn(stacklevel=2)
     _warn(trouble, drawn, draws, chains)
     return posterior
 
 
-def _check_counts(draws: int, tune: int, chains: int) -> None:
-    for name, value in (("draws", draws), ("chains", chains)):
-        if value < 1:
-            raise SamplingError(f"{name} must be at least 1, not {value}.")
-    if tune < 0:
-        raise SamplingError(f"tune must not be negative, but is {tune}.")
-
-
-def _check_chunks(vectorized: bool, chunk_size: int | None) -> None:
-    if chunk_size is not None and not vectorized:
+def _chunks(vectorized: bool, chunk_size: Any) -> int | None:
+    if chunk_size is None:
+        return None
+    if not vectorized:
         raise SamplingError("chunk_size= is for vectorized=True: chains in processes evaluate one point at a time.")
-    if chunk_size is not None and chunk_size < 1:
-        raise SamplingError(f"chunk_size must be at least 1, not {chunk_size}.")
+    return whole("chunk_size", chunk_size, 1)
 
 
 def _attributes(density: LogDensity, settings: ChainSettings, drawn: Draws) -> dict[str, Any]:
@@ -191,24 +195,10 @@ def _warn(trouble: Sequence[str], drawn: Draws, draws: int, chains: int) -> None
     )
 
 
-def _starts(
-    density: LogDensity, start: Fit | Mapping[str, Any] | None, chains: int, seed: int
-) -> tuple[np.ndarray[Any, Any], ...] | None:
-    """The starting points of the chains, where they are known."""
-    if start is None:
-        return find_starts(density, chains, seed)
-    if not isinstance(start, Fit):
-        given = density.sampled_values(start)
-        points = [density.initial(stream_seed(seed, chain), given) for chain in range(chains)]
-        return tuple(point.double().numpy() for point in points)
-    z = draws_of_fit(density, start, chains, stream_seed(seed, chains))
-    return tuple(row.double().numpy() for row in z)
-
-
 def _metric(
     density: LogDensity,
     metric: str | Metrical,
-    start: Fit | Mapping[str, Any] | None,
+    start: Start | None,
     dense: bool | Sequence[str],
     tune: int,
 ) -> tuple[str, Metric | None]:
@@ -224,8 +214,8 @@ def _metric(
             )
         return "diagonal", make_metric(density, metric)
     if metric not in {"auto", *ADAPTATIONS}:
-        names = ", ".join(map(repr, ("auto", *ADAPTATIONS)))
-        raise SamplingError(f"There is no metric {metric!r}; choose {names}, or give one, as ck.metric does.")
+        known_ones = ", ".join(map(repr, ("auto", *ADAPTATIONS)))
+        raise SamplingError(f"There is no metric {metric!r}; choose {known_ones}, or give one, as ck.metric does.")
     enough = "structured" if tune >= ENOUGH_WARM_UP else "diagonal"
     adapt = enough if metric == "auto" else metric
     if metric != "auto" or dense or not isinstance(start, Fit):
@@ -236,8 +226,9 @@ def _metric(
 
 def _dense(density: LogDensity, dense: bool | Sequence[str]) -> Dense:
     """The names under which the sites of a block of the mass matrix are sampled."""
-    if isinstance(dense, bool):
-        return dense
+    if isinstance(dense, (bool, np.bool_)):
+        return bool(dense)
+    dense = names("dense", dense, 'True or ["mean", "scatter"]')
     decisions = density.bound.decisions(density.noncentered)
     unknown = [name for name in dense if name not in decisions]
     if unknown:

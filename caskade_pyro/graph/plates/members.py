@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from torch import Tensor
 
 from ...errors import FillParamsError, PlateError
+from ..arguments import check_one_of, shown, whole
 from ..calls.evaluation import Evaluation, current_evaluation
 from ..nodes.shapes import show
 from ..nodes.structure import is_param
@@ -358,6 +359,8 @@ def vmap(
             f"ck.vmap needs a forward method of a linked module, such as self.galaxies.stamp; got {method!r}."
         )
 
+    _check_settings(in_dims, chunk_size, randomness)
+
     def over_plate(*args: Any, **kwargs: Any) -> Any:
         evaluation = current_evaluation()
         if evaluation is None:
@@ -376,6 +379,17 @@ def vmap(
         )
 
     return over_plate
+
+
+def _check_settings(in_dims: Any, chunk_size: Any, randomness: Any) -> None:
+    entries = in_dims if isinstance(in_dims, tuple) else (in_dims,)
+    if not all(one is None or (isinstance(one, int) and not isinstance(one, bool)) for one in entries):
+        raise PlateError(
+            f"in_dims of ck.vmap must be a dim, None, or a tuple of these for the arguments; got {shown(in_dims)}."
+        )
+    if chunk_size is not None:
+        whole("chunk_size of ck.vmap", chunk_size, 1, PlateError)
+    check_one_of("randomness of ck.vmap", randomness, ("error", "same", "different"), PlateError)
 
 
 def _of_picked(layout: PlateLayout, plate: str, args: tuple[Any, ...], dims: tuple[int | None, ...]) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from ...density import LogDensity
 from ...errors import SamplingError
 from ..chains import Draws
 from ..progress import progress_bar
-from ..seeds import seeded, stream_seed
+from ..seeds import on_one_core, stream_seed
 from ..settings import ChainSettings
 from .adaptation import Scale
 from .run import Record, draw_all
@@ -54,7 +54,7 @@ def run_together(
         KeyboardInterrupt: On Ctrl-C before the first draw.
     """
     total = chains * (settings.tune + settings.draws)
-    with seeded(stream_seed(settings.seed, 0)), progress_bar(total, "sample", "step", progress) as bar:
+    with on_one_core(), progress_bar(total, "sample", "step", progress) as bar:
         record = Record(chains, settings.draws, density.dim, density.dtype)
         batched = density.at_once(chains, chunk_size, stacklevel + 1)
         try:
