@@ -33,6 +33,7 @@ __all__ = [
     "ParamTypeError",
     "PerformanceWarning",
     "PlateError",
+    "PrecisionWarning",
     "PriorError",
     "SamplingError",
     "SaveStateWarning",
@@ -167,6 +168,10 @@ class ConvergenceWarning(CaskadeWarning):
 
 class PerformanceWarning(CaskadeWarning):
     """Something runs slower than it could."""
+
+
+class PrecisionWarning(CaskadeWarning):
+    """Single precision is too coarse for data, a prior or a posterior."""
 
 
 class SaveStateWarning(CaskadeWarning):

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from warnings import warn
 
 import pyro
 from torch import Tensor
 
-from ..errors import ObservationError
+from ..errors import ObservationError, PrecisionWarning
+from ..graph.nodes.arrays import carries, in_double
 from ..graph.nodes.node import Node
 from ..graph.plates.layout import PlateLayout, plate_layout
 from ..graph.plates.subsample import Picks
@@ -17,7 +19,9 @@ from .bound import BoundModel
 from .data import Data, as_data, prepare
 from .inputs import as_input
 from .plan import Plan, subsampled
+from .precision import is_double
 from .preflight import Call, make_plan
+from .resolution import roundings
 from .run import Run
 from .simulate import Likelihood, Simulator, owner
 from .subsampling import SubsampleSize, check_subsample, check_subsample_sizes
@@ -113,8 +117,11 @@ class PyroModel:
             PlateError: The graph's plates contradict each other, or one cannot be subsampled.
         """
         sizes = self.subsample_size if subsample_size is None else dict(subsample_size)
-        args, kwargs = _as_inputs(args, kwargs)
-        return BoundModel(self, args, kwargs, as_data(obs), sizes)
+        args, kwargs, data = self._given(args, kwargs, obs)
+        bound = BoundModel(self, args, kwargs, data, sizes)
+        for message in roundings(bound):
+            warn(PrecisionWarning(message), stacklevel=2)
+        return bound
 
     def __call__(self, *args: Any, obs: Any = None, subsample_size: SubsampleSize | None = None, **kwargs: Any) -> Any:
         """Sample the params, run the simulator, and observe; to be run by Pyro's algorithms.
@@ -129,8 +136,34 @@ class PyroModel:
             What the forward method returns.
         """
         sizes = self.subsample_size if subsample_size is None else subsample_size
-        args, kwargs = _as_inputs(args, kwargs)
-        return self.run(args, kwargs, as_data(obs), sizes, predict=False)
+        args, kwargs, data = self._given(args, kwargs, obs)
+        return self.run(args, kwargs, data, sizes, predict=False)
+
+    def _given(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], obs: Any
+    ) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Tensor]]:
+        """Inputs and data as tensors; what was given as numbers of Python in the precision of the model."""
+        args, kwargs, data = (
+            tuple(map(as_input, args)),
+            {key: as_input(one) for key, one in kwargs.items()},
+            as_data(obs),
+        )
+        numbers = any(carries(one) for one in (*args, *kwargs.values(), *data.values()))
+        if not numbers or not (
+            is_double(self._layout, (args, kwargs), data, self.priors) or self.plan(args, kwargs, data).layout.double
+        ):
+            return args, kwargs, data
+        return (
+            tuple(map(in_double, args)),
+            {key: in_double(one) for key, one in kwargs.items()},
+            {key: in_double(one) for key, one in data.items()},
+        )
+
+    @property
+    def _layout(self) -> PlateLayout:
+        known = isinstance(self.module, Node)
+        layout: PlateLayout = self.module.structure.layout if known else plate_layout(self.module)
+        return layout
 
     def run(
         self,
@@ -154,7 +187,7 @@ class PyroModel:
         run.sample()
         outcome = run.simulate(self.simulator(args, kwargs))
         run.report(outcome.reported)
-        run.observe(outcome.predicted, {} if predict else self._prepared(plan, data))
+        run.observe(outcome.predicted, self._prepared(plan, data), predict)
         return outcome.prediction
 
     def latents(
@@ -190,9 +223,8 @@ class PyroModel:
     def plan(self, args: tuple[Any, ...], kwargs: dict[str, Any], data: Mapping[str, Tensor]) -> Plan:
         """What is known of the model before it runs; kept until the graph or the shapes of inputs and data change."""
         # Our own graphs have another layout after every change; those of the other package are looked at each time.
-        known = isinstance(self.module, Node)
-        layout: PlateLayout = self.module.structure.layout if known else plate_layout(self.module)
-        state = () if known else _state(layout)
+        layout = self._layout
+        state = () if isinstance(self.module, Node) else _state(layout)
         key = (layout, state, _shapes([*args, *kwargs.values()]), _shapes(data.values()), tuple(data), tuple(kwargs))
         memory = self._memory
         if memory is None or not _same(memory.key, key):
@@ -223,10 +255,6 @@ class PyroModel:
         return f"PyroModel({self.method.__qualname__} of {self.module!r})"
 
 
-def _as_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    return tuple(as_input(one) for one in args), {name: as_input(one) for name, one in kwargs.items()}
-
-
 def _names(observation: str, given: Sequence[str]) -> tuple[str, ...]:
     if isinstance(given, str):
         raise ObservationError(
@@ -236,7 +264,7 @@ def _names(observation: str, given: Sequence[str]) -> tuple[str, ...]:
 
 
 def _shapes(values: Any) -> tuple[Any, ...]:
-    return tuple(tuple(value.shape) if hasattr(value, "shape") else value for value in values)
+    return tuple((*value.shape, str(value.dtype)) if hasattr(value, "shape") else value for value in values)
 
 
 def _state(layout: PlateLayout) -> tuple[Any, ...]:

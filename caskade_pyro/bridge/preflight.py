@@ -19,17 +19,20 @@ from ..errors import CaskadeException, FillParamsError, ModelError, PriorError
 from ..graph.plates.distributions import map_batch, with_validation
 from ..graph.plates.layout import PlateLayout
 from .circles import check_circle, circle_bounds, circle_of, on_circle
-from .dependencies import dependencies, mixed_plates, write_out
-from .distributions import NotFactorisedError, to_pyro, with_global_validation
+from .dependencies import dependencies, mixed_plates, reached, write_out
+from .distributions import NotFactorisedError, base_of, to_pyro, with_global_validation
 from .inner import TrackedDraws, inner_sites, tracked
 from .inputs import check_unchanged, explained, named_inputs, versions
+from .multinomial import has_free_totals
 from .observations import Observation, name_dims
 from .observed_names import check_data_plates, check_observation_names
 from .plan import InnerSite, Plan, Site
 from .plates import Dims, SitePlates, allocate
 from .population_sites import recording_draws
+from .precision import holds_double, is_double, tensors_of
 from .priors import PriorFit, draw_one, fit_prior, site_distribution
 from .reported import Collector, replicates, reports
+from .resolution import scale_of
 from .simulate import Outcome, Simulator, Values, pointer_values, simulate
 from .sites import Source, check_complete, sources
 from .supports import check_support
@@ -72,6 +75,8 @@ def make_plan(layout: PlateLayout, call: Call) -> Plan:
         ObservationError: Data do not fit the prediction.
         ModelError: The forward method returns nothing that can be observed.
     """
+    if not layout.double and is_double(layout, (call.simulator.args, call.simulator.kwargs), call.data, call.priors):
+        layout = layout.doubled()
     found, missing = sources(layout, call.priors)
     # Derivatives tell what depends on what, also for a model that is bound under no_grad.
     with torch.random.fork_rng(devices=[]), poutine.block(), with_validation(), torch.enable_grad():
@@ -81,7 +86,9 @@ def make_plan(layout: PlateLayout, call: Call) -> Plan:
         check_complete(missing, trial.drawn)
         found = tuple(source for source in found if source.placement.param not in trial.drawn)
         names = [source.name for source in found]
-        observations = _look_at_prediction(layout, call, trial, names)
+        if not layout.double and any(holds_double(one) for one in trial.outcome.predicted.values()):
+            return make_plan(layout.doubled(), call)  # of constants that the simulator has itself
+        observations = _look_at_prediction(layout, call, trial, names, priors)
     together = [source.placement.plates for source in found]
     together += [(*replicates(layout), *own) for own in trial.collector.plates.values()]
     dims = allocate(layout, together, [observation.dims for observation in observations])
@@ -110,7 +117,7 @@ def _site(layout: PlateLayout, source: Source, fit: PriorFit, template: Distribu
     plates = SitePlates(
         placement.plates, layout.sizes(placement.plates), tuple(dims[name] for name in placement.plates)
     )
-    circle = circle_of(placement.param, template)
+    circle = circle_of(placement.param, template, layout.bounds(placement.param))
     constant = None
     if not source.prior.parents:
         built = site_distribution(source.name, source.prior, fit, plates, _no_params)
@@ -135,8 +142,11 @@ def _look_at_priors(layout: PlateLayout, found: Sequence[Source]) -> _Priors:
         seen.fits[source.name] = fit_prior(
             source.name, prior, placement.shape, layout.sizes(placement.plates), template
         )
-        check = check_support if circle_bounds(placement.param) is None else check_circle
-        check(source, template)
+        bounds = layout.bounds(placement.param)
+        if circle_bounds(placement.param, bounds) is None:
+            check_support(source, template)
+        else:
+            check_circle(source, template)
         drawn = draw_one(template, placement.param.value, placement.shape)
         own = drawn.ndim - len(placement.shape)
         drawn = drawn[(0,) * own] if own > 0 else drawn
@@ -155,7 +165,7 @@ def _one_member(layout: PlateLayout, source: Source, values: Values) -> Any:
             value, names = pointer_values(layout, values, argument)
             return value[(0,) * len(names)]
         placement = layout.placement(argument)
-        known = values.get(argument, argument.value)
+        known = values[argument] if argument in values else layout.held(argument)
         if known is None:
             raise PriorError(f"Param {placement.site} is an argument of a prior, but has no value.")
         return known[(0,) * (known.ndim - len(placement.shape))]
@@ -198,7 +208,7 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
     """
     params = {param: tracked(value) for param, value in values.items()}
     for placement in layout.placements:
-        value = placement.param.value if placement.param.static else None
+        value = layout.held(placement.param) if placement.param.static else None
         if value is not None:
             params[placement.param] = tracked(value)
     collector = Collector(layout)
@@ -245,12 +255,15 @@ def _out_of_range(layout: PlateLayout, call: Call, values: Values, error: Except
 
 
 def _look_at_prediction(
-    layout: PlateLayout, call: Call, trial: _Trial, sites: Sequence[str]
+    layout: PlateLayout, call: Call, trial: _Trial, sites: Sequence[str], priors: _Priors
 ) -> tuple[Observation, ...]:
     """What the simulator predicts, and from which params."""
     predicted = trial.outcome.predicted
     check_observation_names(predicted, call.data, call.dims, sites, layout)
     latent = {param: value for param, value in trial.tracked.items() if param.dynamic}
+    # Whole numbers have no derivatives, so what depends on them cannot be told.
+    drawn = [*priors.templates.values(), *(one.distribution for one in trial.inner if not one.observed)]
+    discrete = any(getattr(one.support, "is_discrete", False) for one in drawn)
     replicates = len(layout.root_shape)
     found = []
     for name, distribution in predicted.items():
@@ -269,10 +282,19 @@ def _look_at_prediction(
                 draws=dependencies(distribution, trial.draws),
                 mixed=mixed_plates(distribution, names, layout, trial.tracked),
                 observed=data is not None,
+                free_totals=has_free_totals(distribution),
+                fixed_bounds=not discrete and not reached([*tensors_of(vars(base_of(distribution).support))], latent),
+                fixed_scale=_fixed_scale(distribution, latent),
             )
         )
     check_data_plates(found)
     return tuple(found)
+
+
+def _fixed_scale(distribution: Any, latent: Values) -> Tensor | None:
+    """How widely single values of a prediction scatter, where that depends on no param."""
+    scale = scale_of(distribution)
+    return None if scale is None or reached([scale], latent) else scale.detach()
 
 
 def _detached(distribution: Any) -> Any:

@@ -44,9 +44,9 @@ class PriorFit:
     argument_dims: Mapping[Any, int]
 
 
-def default_prior(param: Any) -> Prior | None:
+def default_prior(bounds: tuple[Any, Any]) -> Prior | None:
     """Uniform between the bounds of a param that has both; None for others."""
-    low, high = param.valid
+    low, high = bounds
     if low is None or high is None:
         return None
     return Prior(dist.Uniform, fixed=dist.Uniform(_floating(low), _floating(high)))

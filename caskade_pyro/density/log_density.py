@@ -23,7 +23,7 @@ from .lowering import NotFlatError, Wrapped
 from .native import Native, load_native
 from .program import Program, or_impossible, trace_program
 from .slopes import site_of_wrong_slope
-from .starts import find_start
+from .starts import OF_SINGLE, find_start
 from .unconstrain import to_sampled_values
 
 __all__ = ["BESIDE", "LogDensity"]
@@ -110,6 +110,11 @@ class LogDensity:
     def dtype(self) -> torch.dtype:
         """The precision of the vector: double where any of the priors, inputs or data are."""
         return self._start.dtype
+
+    @property
+    def partly_single(self) -> bool:
+        """Whether some of the density is, or may be, computed in single precision."""
+        return self.dtype != torch.float64 or self._program is None or self._program.single
 
     @property
     def device(self) -> torch.device:
@@ -316,13 +321,15 @@ class LogDensity:
 
     def _check_slopes(self) -> None:
         """Check that the gradient is one: without it no sampler and no fit finds the posterior."""
-        single = self.dtype != torch.float64 or self._program is None or self._program.single
-        site = site_of_wrong_slope(self._one, self._start, self._flat.slots, single)
+        site = site_of_wrong_slope(self._one, self._start, self._flat.slots, self.partly_single)
         if site is not None:
+            doubt = (
+                f" Or it overflows in single precision (float32), {OF_SINGLE}." if self.dtype != torch.float64 else ""
+            )
             raise SamplingError(
                 f"The gradient of the log density is wrong by {site}: it is not the slope that differences show. Does "
                 "the simulator leave torch on the way from there (numpy, scipy, .item(), .detach(), torch.no_grad()), or "
-                "have a backward pass of its own? Write it in operations of torch."
+                f"have a backward pass of its own? Write it in operations of torch.{doubt}"
             )
 
     def _disagreement(self, form: Any, single: bool = False) -> str | None:

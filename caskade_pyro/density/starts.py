@@ -23,7 +23,7 @@ from ..graph.plates.distributions import without_validation
 from .closeness import first_line
 from .flat import Flat, FromFlat
 
-__all__ = ["find_start"]
+__all__ = ["OF_SINGLE", "find_start"]
 
 TRIES = 100
 TRIES_NEAR_MEDIANS = 10
@@ -71,11 +71,18 @@ def find_start(
                 value, gradient = value_and_grad(z)
                 if bool(torch.isfinite(value)) and bool(torch.isfinite(gradient).all()):
                     return z
+    single = "" if flat.dtype == torch.float64 else f", or numbers leave single precision (float32), {OF_SINGLE}"
     raise SamplingError(
         f"No starting point has a finite log density{_culprits(flat, z)}: the data are impossible under the params that the "
-        "priors allow, the simulator returns NaN, or a covariance is not positive definite. Look at "
+        f"priors allow, the simulator returns NaN, or a covariance is not positive definite{single}. Look at "
         "ck.prior_predictive(bound)."
     )
+
+
+OF_SINGLE = (
+    "which holds nothing above 3e38 or below 1e-45, squares included: take units in which numbers are near 1, or double "
+    "precision, torch.set_default_dtype(torch.float64) before the model is built"
+)
 
 
 def _culprits(flat: Flat, z: Tensor | None) -> str:

@@ -36,7 +36,8 @@ def to_sampled_values(bound: BoundModel, values: Mapping[str, Any], noncentered:
     unknown = [name for name in values if name not in sites]
     if unknown:
         raise SamplingError(f"There is no site {', '.join(unknown)}; the sites are {', '.join(sites)}.")
-    given = {name: _in_batch_dims(sites[name], value) for name, value in values.items()}
+    dtype = torch.float64 if bound.plan.layout.double else torch.get_default_dtype()
+    given = {name: _in_batch_dims(sites[name], value, dtype) for name, value in values.items()}
     decisions = bound.decisions(noncentered)
     for name, one in decisions.items():
         if one.circle is not None and name in given:
@@ -57,8 +58,8 @@ def to_sampled_values(bound: BoundModel, values: Mapping[str, Any], noncentered:
     return given
 
 
-def _in_batch_dims(site: Any, value: Any) -> Tensor:
-    tensor = torch.as_tensor(value, dtype=torch.get_default_dtype())
+def _in_batch_dims(site: Any, value: Any, dtype: torch.dtype) -> Tensor:
+    tensor = torch.as_tensor(value, dtype=dtype)
     if tuple(tensor.shape) != tuple(site.draw_shape):
         raise SamplingError(
             f"Expected a value of shape {tuple(site.draw_shape)} for {site.name}; got {tuple(tensor.shape)}."

@@ -16,7 +16,7 @@ __all__ = ["warn_of_trouble"]
 RHAT, ESS = 1.01, 400
 
 
-def warn_of_trouble(posterior: az.InferenceData, stacklevel: int) -> None:
+def warn_of_trouble(posterior: az.InferenceData, stacklevel: int, rounded: bool = False) -> None:
     """Warn where chains disagree, draws are too dependent, or trajectories diverged (Vehtari et al. 2021).
 
     Of many chains in groups that start at the same point it is the groups that have to agree (Margossian et al. 2024).
@@ -24,14 +24,15 @@ def warn_of_trouble(posterior: az.InferenceData, stacklevel: int) -> None:
     Args:
         posterior: The draws.
         stacklevel: Where to say that the warning comes from.
+        rounded: Whether single precision is known to be too coarse, which is then the first thing to mend.
     """
     messages = []
     divergences = int(posterior["sample_stats"]["diverging"].sum())
     if divergences:
-        messages.append(
-            f"{divergences} draws diverged: the posterior has places that NUTS cannot reach. Raise target_accept=, or look "
-            "at priors of scales."
-        )
+        because = "the posterior has places that NUTS cannot reach. Raise target_accept=, or look at priors of scales."
+        if rounded:
+            because = "in single precision the density has steps. Take double precision, as another warning says."
+        messages.append(f"{divergences} draws diverged: {because}")
     if posterior["posterior"].sizes["chain"] > 1:
         messages += _disagreement(posterior)
     for message in messages:

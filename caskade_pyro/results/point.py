@@ -62,9 +62,15 @@ def point(posterior: az.InferenceData, module: Any, stat: str | int = "mean") ->
         else:
             raise SamplingError(f"stat must be 'mean', 'median' or the number of a draw, not {stat!r}.")
         shape = placement.root_shape + placement.plate_shape + placement.shape
-        dtype = placement.param.dtype or torch.get_default_dtype()
-        found[placement.site] = torch.as_tensor(value.values.copy(), dtype=dtype).reshape(shape)
+        found[placement.site] = _as_tensor(value, placement.param).reshape(shape)
     return found
+
+
+def _as_tensor(value: xr.DataArray, param: Any) -> Tensor:
+    """A value as a tensor: of the dtype that the param declares, or of that of the draws, so that no digits are lost."""
+    tensor = torch.as_tensor(value.values.copy())
+    declared = getattr(param, "declared_dtype", None)
+    return tensor.to(declared or (tensor.dtype if tensor.is_floating_point() else torch.get_default_dtype()))
 
 
 def _mean(draws: xr.DataArray) -> xr.DataArray:

@@ -13,8 +13,9 @@ import torch
 
 from ..bridge.bound import BoundModel, check_bound
 from ..bridge.reparametrise import NonCentered
+from ..bridge.resolution import roundings
 from ..density import LogDensity, Metric, find_blocks
-from ..errors import ConvergenceWarning, SamplingError
+from ..errors import ConvergenceWarning, PrecisionWarning, SamplingError
 from ..inference.chains import Draws, run_chains
 from ..inference.engines import choose_engine
 from ..inference.seeds import fresh_seed, stream_seed
@@ -25,6 +26,7 @@ from .arviz import to_inference_data
 from .diagnostics import warn_of_trouble
 from .fit import Fit
 from .metric import Metrical, draws_of_fit, make_metric, metric_of_fit
+from .resolution import unresolved
 
 __all__ = ["sample"]
 
@@ -139,7 +141,7 @@ def sample(
     seconds = {"preparing_time": prepared - began, "sampling_time": perf_counter() - prepared}
     grouped = {"superchains": superchains(chains)} if vectorized else {}
     posterior = _result(density, drawn, _attributes(density, settings, drawn) | seconds | grouped)
-    _warn(posterior, drawn, draws, chains)
+    _warn(bound, posterior, drawn, draws, chains)
     return posterior
 
 
@@ -175,10 +177,13 @@ def _result(density: LogDensity, drawn: Draws, attrs: Mapping[str, Any]) -> az.I
     return to_inference_data(density.bound, groups, attrs)
 
 
-def _warn(posterior: az.InferenceData, drawn: Draws, draws: int, chains: int) -> None:
+def _warn(bound: BoundModel, posterior: az.InferenceData, drawn: Draws, draws: int, chains: int) -> None:
     """Warn of trouble, or after an interrupt of what is missing; called by `sample` itself, for the line that is shown."""
     if drawn.complete:
-        warn_of_trouble(posterior, stacklevel=4)
+        messages = unresolved(bound, posterior)
+        for message in messages:
+            warn(PrecisionWarning(message), stacklevel=3)
+        warn_of_trouble(posterior, stacklevel=4, rounded=bool(messages or roundings(bound)))
         return
     kept = drawn.z.shape
     warn(
