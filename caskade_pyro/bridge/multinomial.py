@@ -153,9 +153,10 @@ class DirichletMultinomial(dist.DirichletMultinomial):
     def expand(self, batch_shape: Any, _instance: Any = None) -> DirichletMultinomial:
         """The same with further batch dims."""
         concentration = self.concentration.expand(torch.Size(batch_shape) + self.event_shape)
-        return DirichletMultinomial(
-            concentration, self.total_count.expand(batch_shape), self.is_sparse, validate_args=False
-        )
+        return _dirichlet_multinomial(concentration, self.total_count.expand(batch_shape), self.is_sparse, False)
+
+
+_dirichlet_multinomial: Any = DirichletMultinomial  # Pyro has its constructor untyped
 
 
 def _with_totals(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -166,7 +167,7 @@ def _with_totals(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
     total = args[place] if len(args) > place else kwargs.get("total_count")
     if not isinstance(total, Tensor):
         return None
-    return Multinomial(*args, **kwargs) if cls is dist.Multinomial else DirichletMultinomial(*args, **kwargs)
+    return Multinomial(*args, **kwargs) if cls is dist.Multinomial else _dirichlet_multinomial(*args, **kwargs)
 
 
 # Pyro asks this list whenever one of its distributions is made; without it the first of them raises an error.
@@ -201,8 +202,8 @@ def check_totals(name: str, distribution: Any, data: Tensor) -> None:
         at = tuple(wrong.nonzero()[0].tolist())
         where = f" at index {at}" if at else ""
         raise ObservationError(
-            f"The counts of {name!r}{where} sum to {rows[at].item():g}, but the {type(base).__name__} that is to explain them has "
-            f"total_count {totals[at].item():g} there. Give each row its own total, as a tensor: "
+            f"The counts of {name!r}{where} sum to {rows[at].item():g}, but the {type(base).__name__} that is to explain them "
+            f"has total_count {totals[at].item():g} there. Give each row its own total, as a tensor: "
             f"{_named(base)}(total_count=counts.sum(-1), ...)."
         )
 
@@ -213,9 +214,7 @@ def with_totals_of(distribution: Any, counts: Tensor) -> Any:
     total = counts.sum(-1)
     made: Any
     if isinstance(base, dist.DirichletMultinomial):
-        made = DirichletMultinomial(
-            base.concentration, total.to(base.concentration), base.is_sparse, validate_args=False
-        )
+        made = _dirichlet_multinomial(base.concentration, total.to(base.concentration), base.is_sparse, False)
     else:
         made = Multinomial(total, logits=base.logits, validate_args=False)
     own = len(distribution.event_shape) - 1

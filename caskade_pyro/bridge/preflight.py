@@ -15,8 +15,9 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import Distribution
 
-from ..errors import CaskadeException, FillParamsError, ModelError, PriorError
-from ..graph.plates.distributions import map_batch, with_validation
+from ..errors import CaskadeException, FillParamsError, ModelError, ObservationError, PlateError, PriorError
+from ..graph.nodes.shapes import show
+from ..graph.plates.distributions import map_batch, with_validation, without_validation
 from ..graph.plates.layout import PlateLayout
 from .circles import check_circle, circle_bounds, circle_of, on_circle
 from .dependencies import dependencies, mixed_plates, reached, write_out
@@ -29,8 +30,9 @@ from .observed_names import check_data_plates, check_observation_names
 from .plan import InnerSite, Plan, Site
 from .plates import Dims, SitePlates, allocate
 from .population_sites import recording_draws
-from .precision import holds_double, is_double, tensors_of
+from .precision import holds_double, is_double
 from .priors import PriorFit, draw_one, fit_prior, site_distribution
+from .ranges import arguments_of, check_range, positive_instead
 from .reported import Collector, replicates, reports
 from .resolution import scale_of
 from .simulate import Outcome, Simulator, Values, pointer_values, simulate
@@ -75,6 +77,7 @@ def make_plan(layout: PlateLayout, call: Call) -> Plan:
         ObservationError: Data do not fit the prediction.
         ModelError: The forward method returns nothing that can be observed.
     """
+    _check_sizes(layout, call.data)
     if not layout.double and is_double(layout, (call.simulator.args, call.simulator.kwargs), call.data, call.priors):
         layout = layout.doubled()
     found, missing = sources(layout, call.priors)
@@ -89,6 +92,8 @@ def make_plan(layout: PlateLayout, call: Call) -> Plan:
         if not layout.double and any(holds_double(one) for one in trial.outcome.predicted.values()):
             return make_plan(layout.doubled(), call)  # of constants that the simulator has itself
         observations = _look_at_prediction(layout, call, trial, names, priors)
+        for source in found:
+            _check_direct_use(layout, call, trial, source, priors.templates[source.name])
     together = [source.placement.plates for source in found]
     together += [(*replicates(layout), *own) for own in trial.collector.plates.values()]
     dims = allocate(layout, together, [observation.dims for observation in observations])
@@ -126,6 +131,27 @@ def _site(layout: PlateLayout, source: Source, fit: PriorFit, template: Distribu
     return Site(source, plates, fit, shape, constant, on_circle(template, circle), circle)
 
 
+def _check_sizes(layout: PlateLayout, data: Mapping[str, Tensor]) -> None:
+    """Check that there is something to model.
+
+    Raises:
+        ObservationError: There are no numbers in some data.
+        PlateError: A plate has no members.
+    """
+    for name, values in data.items():
+        if values.numel() == 0:
+            raise ObservationError(
+                f"The data of {name!r} have shape {show(values.shape)}: there are no numbers in them. Leave obs= out to "
+                "predict them, or leave this data set out of the model."
+            )
+    for plate in layout.plates:
+        if plate.size == 0:
+            params = [one.site for one in layout.placements if plate.name in one.plates]
+            raise PlateError(
+                f"Plate {plate.name} has no members: the batch dim of {', '.join(params)} is 0. Expected at least one."
+            )
+
+
 def _no_params(_: Any) -> tuple[Tensor, int]:
     raise PriorError("A prior without params asked for the value of one.")
 
@@ -138,6 +164,7 @@ def _look_at_priors(layout: PlateLayout, found: Sequence[Source]) -> _Priors:
     seen = _Priors({}, {}, {})
     for source in found:
         placement, prior = source.placement, source.prior
+        _check_arguments(source, found, seen)
         template = _one_member(layout, source, seen.values)
         seen.fits[source.name] = fit_prior(
             source.name, prior, placement.shape, layout.sizes(placement.plates), template
@@ -153,6 +180,17 @@ def _look_at_priors(layout: PlateLayout, found: Sequence[Source]) -> _Priors:
         seen.values[placement.param] = drawn.expand(placement.root_shape + placement.plate_shape + placement.shape)
         seen.templates[source.name] = template
     return seen
+
+
+def _check_arguments(source: Source, found: Sequence[Source], seen: _Priors) -> None:
+    """Check that the params among a prior's arguments stay where the prior is defined."""
+    of_param = {one.placement.param: one for one in found}
+    for argument, param in arguments_of(source.prior).items():
+        parent = of_param.get(param)
+        if parent is not None and parent.name in seen.templates:
+            template = seen.templates[parent.name]
+            factory = source.prior.factory
+            check_range(parent.name, parent.prior, template, argument, factory, f"that is the prior of {source.name}")
 
 
 def _one_member(layout: PlateLayout, source: Source, values: Values) -> Any:
@@ -248,10 +286,13 @@ def _check_live(layout: PlateLayout, collector: Collector) -> None:
 
 def _out_of_range(layout: PlateLayout, call: Call, values: Values, error: Exception) -> ModelError:
     shown = ", ".join(f"{layout.paths[p]} = {v.reshape(-1)[0].item():.4g}" for p, v in values.items() if v.numel())
-    return ModelError(
-        f"{call.simulator.name} fails for params drawn from their priors ({shown}): {str(error).splitlines()[0]} "
-        "Do the priors leave the range that the simulator can take?"
-    )
+    said = str(error).splitlines()[0]
+    message = f"{call.simulator.name} fails for params drawn from their priors ({shown}): {said} "
+    negative = [layout.paths[param] for param, value in values.items() if bool((value < 0).any())]
+    if "GreaterThan" in said and negative:
+        needed = positive_instead(torch.tensor(0.0), torch.tensor(torch.inf))
+        return PriorError(f"{message}Must {' or '.join(negative)} be positive? {needed}")
+    return ModelError(f"{message}Do the priors leave the range that the simulator can take?")
 
 
 def _look_at_prediction(
@@ -283,7 +324,7 @@ def _look_at_prediction(
                 mixed=mixed_plates(distribution, names, layout, trial.tracked),
                 observed=data is not None,
                 free_totals=has_free_totals(distribution),
-                fixed_bounds=not discrete and not reached([*tensors_of(vars(base_of(distribution).support))], latent),
+                fixed_bounds=_are_fixed(base_of(distribution).support, latent, discrete),
                 fixed_scale=_fixed_scale(distribution, latent),
             )
         )
@@ -291,10 +332,49 @@ def _look_at_prediction(
     return tuple(found)
 
 
+def _are_fixed(support: Any, latent: Values, discrete: bool) -> bool:
+    """Whether the bounds of a support depend on no param."""
+    bounds = [one for one in vars(support).values() if isinstance(one, Tensor)]
+    return not bounds or (not discrete and not reached(bounds, latent))
+
+
 def _fixed_scale(distribution: Any, latent: Values) -> Tensor | None:
     """How widely single values of a prediction scatter, where that depends on no param."""
     scale = scale_of(distribution)
     return None if scale is None or reached([scale], latent) else scale.detach()
+
+
+def _check_direct_use(layout: PlateLayout, call: Call, trial: _Trial, source: Source, template: Any) -> None:
+    """Check that a param which is an argument of what explains the data stays where that is defined.
+
+    Raises:
+        PriorError: It does not, as a scale with a normal prior.
+    """
+    param = source.placement.param
+    value = trial.tracked[param]
+    latent = {one: held for one, held in trial.tracked.items() if one.dynamic}
+    for name, distribution in trial.outcome.predicted.items():
+        base = base_of(distribution)
+        for argument in getattr(base, "arg_constraints", {}):
+            used = vars(base).get(argument)
+            if not isinstance(used, Tensor) or value.numel() == 0 or not bool((used == value.reshape(-1)[:1]).all()):
+                continue
+            if reached([used], latent) == (param,) and _leaves_range(layout, call, trial, source, name, argument):
+                check_range(source.name, source.prior, template, argument, base, f"that is to explain {name!r}")
+
+
+def _leaves_range(layout: PlateLayout, call: Call, trial: _Trial, source: Source, name: str, argument: str) -> bool:
+    """Whether an argument goes where a param goes: it does not where the simulator takes its absolute value, say."""
+    param = source.placement.param
+    values = {one: held.detach() for one, held in trial.tracked.items()}
+    moved = values | {param: -values[param].abs() - 1}
+    try:
+        with torch.no_grad(), without_validation(), poutine.block():
+            predicted = simulate(layout, call.simulator.with_copies(), moved).predicted
+        found = getattr(base_of(predicted[name]), argument)
+        return bool((found == moved[param].reshape(-1)[:1]).all())
+    except (CaskadeException, ArithmeticError, LookupError, AttributeError, RuntimeError, TypeError, ValueError):
+        return False  # there the simulator fails, and what it would do cannot be told
 
 
 def _detached(distribution: Any) -> Any:

@@ -49,7 +49,13 @@ def default_prior(bounds: tuple[Any, Any]) -> Prior | None:
     low, high = bounds
     if low is None or high is None:
         return None
-    return Prior(dist.Uniform, fixed=dist.Uniform(_floating(low), _floating(high)))
+    low, high = _floating(low), _floating(high)
+    if bool((low >= high).any()):
+        raise PriorError(
+            f"The bounds valid=({low.tolist()}, {high.tolist()}) are one number in {str(low.dtype).removeprefix('torch.')}: "
+            "take double precision, torch.set_default_dtype(torch.float64) before the model is built, or subtract a constant."
+        )
+    return Prior(dist.Uniform, fixed=dist.Uniform(low, high))
 
 
 def _floating(bound: Any) -> Tensor:

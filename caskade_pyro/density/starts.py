@@ -17,7 +17,8 @@ from pyro.infer.autoguide.initialization import (
 )
 from torch import Tensor
 
-from ..bridge.distributions import NotFactorisedError
+from ..bridge.distributions import NotFactorisedError, base_of
+from ..bridge.ranges import is_outside
 from ..errors import SamplingError
 from ..graph.plates.distributions import without_validation
 from .closeness import first_line
@@ -100,7 +101,11 @@ def _culprits(flat: Flat, z: Tensor | None) -> str:
         wrong = ~torch.isfinite(node["log_prob"]) if "log_prob" in node else torch.zeros(0)
         if bool(wrong.any()):
             index = tuple(wrong.nonzero()[0].tolist())
-            found.append(f"{name} ({node['log_prob'][index].item():g} at index {index})")
+            beyond = "".join(
+                f", whose {argument} of {value.item():g} is outside of where {type(base_of(node['fn'])).__name__} is defined"
+                for argument, value in is_outside(node["fn"])
+            )
+            found.append(f"{name} ({node['log_prob'][index].item():g} at index {index}{beyond})")
     return f"; none have {', '.join(found)}" if found else ""
 
 

@@ -63,7 +63,7 @@ class Bounded(Node, ABC):
             raise ParamConfigurationError(
                 f"Param {node_path(self)} is cyclic: it needs valid=(low, high), the circle's ends."
             )
-        if low is not None and high is not None and bool((low >= high).any()):
+        if low is not None and high is not None and bool((in_double(low) >= in_double(high)).any()):
             raise ParamConfigurationError(f"Param {node_path(self)}: valid=({low}, {high}) must be low < high.")
         self._valid, self._cyclic = (low, high), bool(cyclic)
         self._exact_valid = in_double(low), in_double(high)
