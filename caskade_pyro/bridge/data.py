@@ -28,7 +28,7 @@ class Data:
     Attributes:
         source: As they were given.
         given: The same in the dtype of the distribution, missing entries NaN.
-        values: The data, with missing entries replaced by others of the support.
+        values: The data, in double where the distribution is, with missing entries replaced by others of the support.
         present: Which entries are data; None where all are.
     """
 
@@ -152,10 +152,12 @@ def prepare(observation: Observation, data: Tensor) -> Data:
     if observation.fixed_bounds and not observation.free_totals:
         check_totals(observation.name, observation.distribution, data)
     missing = torch.isnan(data)
+    # Single precision holds counts exactly, but not what a density makes of them.
+    wide = data.double() if holds_double(observation.distribution) else data
     if not bool(missing.any()):
-        return Data(source, data, data, None)
+        return Data(source, data, wide, None)
     _check_partly_missing(observation, missing)
-    return Data(source, data, _filled(data, missing, _stand_in(observation, data, missing)), ~missing)
+    return Data(source, data, _filled(wide, missing, _stand_in(observation, wide, missing)), ~missing)
 
 
 def _check_partly_missing(observation: Observation, missing: Tensor) -> None:

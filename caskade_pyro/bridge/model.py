@@ -8,6 +8,7 @@ from typing import Any
 from warnings import warn
 
 import pyro
+import torch
 from torch import Tensor
 
 from ..errors import ObservationError, PrecisionWarning
@@ -264,7 +265,8 @@ def _names(observation: str, given: Sequence[str]) -> tuple[str, ...]:
 
 
 def _shapes(values: Any) -> tuple[Any, ...]:
-    return tuple((*value.shape, str(value.dtype)) if hasattr(value, "shape") else value for value in values)
+    # Integers become floating later, and the plan stays the same.
+    return tuple((*value.shape, value.dtype == torch.float64) if hasattr(value, "shape") else value for value in values)
 
 
 def _state(layout: PlateLayout) -> tuple[Any, ...]:
