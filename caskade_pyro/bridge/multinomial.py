@@ -153,7 +153,10 @@ class DirichletMultinomial(dist.DirichletMultinomial):
     def expand(self, batch_shape: Any, _instance: Any = None) -> DirichletMultinomial:
         """The same with further batch dims."""
         concentration = self.concentration.expand(torch.Size(batch_shape) + self.event_shape)
-        return _dirichlet_multinomial(concentration, self.total_count.expand(batch_shape), self.is_sparse, False)
+        made: DirichletMultinomial = _dirichlet_multinomial(
+            concentration, self.total_count.expand(batch_shape), self.is_sparse, False
+        )
+        return made
 
 
 _dirichlet_multinomial: Any = DirichletMultinomial  # Pyro has its constructor untyped

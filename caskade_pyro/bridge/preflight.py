@@ -32,7 +32,7 @@ from .plates import Dims, SitePlates, allocate
 from .population_sites import recording_draws
 from .precision import holds_double, is_double
 from .priors import PriorFit, draw_one, fit_prior, site_distribution
-from .ranges import arguments_of, check_range, positive_instead
+from .ranges import arguments_of, check_range, may_leave, positive_instead
 from .reported import Collector, replicates, reports
 from .resolution import scale_of
 from .simulate import Outcome, Simulator, Values, pointer_values, simulate
@@ -359,7 +359,9 @@ def _check_direct_use(layout: PlateLayout, call: Call, trial: _Trial, source: So
             used = vars(base).get(argument)
             if not isinstance(used, Tensor) or value.numel() == 0 or not bool((used == value.reshape(-1)[:1]).all()):
                 continue
-            if reached([used], latent) == (param,) and _leaves_range(layout, call, trial, source, name, argument):
+            if not may_leave(template, base, argument) or reached([used], latent) != (param,):
+                continue
+            if _leaves_range(layout, call, trial, source, name, argument):
                 check_range(source.name, source.prior, template, argument, base, f"that is to explain {name!r}")
 
 
@@ -380,6 +382,7 @@ def _leaves_range(layout: PlateLayout, call: Call, trial: _Trial, source: Source
 def _detached(distribution: Any) -> Any:
     """The distribution without the graph of derivatives that led to it."""
     try:
-        return map_batch(distribution, torch.Tensor.detach)
+        with without_validation():  # it was checked when it was made, or was not to be
+            return map_batch(distribution, torch.Tensor.detach)
     except ModelError:
         return distribution

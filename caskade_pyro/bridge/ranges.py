@@ -16,7 +16,7 @@ from ..graph.nodes.structure import is_param
 from .distributions import base_of
 from .supports import describe_support, limits
 
-__all__ = ["arguments_of", "check_range", "is_outside", "just_outside", "positive_instead"]
+__all__ = ["arguments_of", "check_range", "is_outside", "may_leave", "positive_instead"]
 
 NEGLIGIBLE = 1e-6
 """A prior may have so much probability where the density is not defined."""
@@ -51,7 +51,7 @@ def check_range(path: str, prior: object, template: Distribution, argument: str,
         PriorError: It does not.
     """
     needed = _constraint(of, argument)
-    if needed is None or _mass_outside(template, *needed) <= NEGLIGIBLE:
+    if needed is None or not may_leave(template, of, argument):
         return
     low, high = needed
     kind = of if isinstance(of, type) else type(of)
@@ -60,6 +60,12 @@ def check_range(path: str, prior: object, template: Distribution, argument: str,
         f"Param {path} is the {argument} of the {kind.__name__} {what}, which must be {bounds}, but its prior {prior} has the "
         f"support {describe_support(template.support)}. {positive_instead(low, high)}"
     )
+
+
+def may_leave(template: Distribution, of: Any, argument: str) -> bool:
+    """Whether a prior has probability where a distribution, of which the param is an argument, is not defined."""
+    needed = _constraint(of, argument)
+    return needed is not None and _mass_outside(template, *needed) > NEGLIGIBLE
 
 
 def positive_instead(low: Tensor, high: Tensor) -> str:
@@ -101,11 +107,6 @@ def _mass_outside(template: Any, low: Tensor, high: Tensor) -> float:
         except NotImplementedError:
             return 0.0
         return float(((drawn < low) | (drawn > high)).double().mean())
-
-
-def just_outside(value: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Values on the other side of the nearer finite bound."""
-    return low - (value - low).abs() - 1 if bool(torch.isfinite(low)) else high + (value - high).abs() + 1
 
 
 def is_outside(distribution: Any) -> Iterator[tuple[str, Tensor]]:

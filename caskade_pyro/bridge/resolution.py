@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, MixtureSameFamily
+from torch.distributions import Distribution, LogNormal, MixtureSameFamily
 
 from .distributions import base_of
 from .plan import Plan, Site
@@ -45,7 +45,7 @@ def scale_of(distribution: Distribution) -> Tensor | None:
     if isinstance(getattr(base, "cov_diag", None), Tensor):
         return torch.sqrt(base.cov_diag)
     own = getattr(base, "scale", None)
-    if isinstance(own, Tensor) and type(base).__name__ != "LogNormal":
+    if isinstance(own, Tensor):  # for a lognormal one that of the logarithm
         return own
     try:
         spread: Tensor = base.stddev
@@ -98,6 +98,8 @@ def lost_in_data(plan: Plan, name: str, given: Tensor, scale: Tensor) -> str | N
     support = plan.observations[name].distribution.support
     if given.dtype == torch.float64 or (getattr(support, "is_discrete", False) and float(given.abs().max()) < EXACT):
         return None
+    if isinstance(base_of(plan.observations[name].distribution), LogNormal):
+        scale = scale.to(given.device) * given.abs()
     share, apart, value = share_lost(given, scale)
     if not too_coarse(share):
         return None
