@@ -40,7 +40,7 @@ def point(posterior: az.InferenceData, module: Any, stat: str | int = "mean") ->
         ...         super().__init__()
         ...         self.mu = ck.Param("mu", shape=())
         >>> module = Mean()
-        >>> posterior = az.from_dict(posterior={"mu": np.array([[1.0, 2.0, 6.0]])})
+        >>> posterior = az.from_dict(posterior={"mu": np.array([[1.0, 2.0, 6.0]], dtype="float32")})
         >>> module.set_values(ck.point(posterior, module, stat="median"))
         >>> module.mu.value
         tensor(2.)
