@@ -158,3 +158,36 @@ def test_units_beyond_single_precision_are_told(unit):
     bound = ck.PyroModel(level.seen).bind(obs=torch.full((6,), 3.0 * unit))
     with pytest.raises(ck.SamplingError, match=r"single precision \(float32\)"):
         ck.LogDensity(bound)
+
+
+class Referred(ck.Module):
+    """A level relative to a reference that is a constant or an input."""
+
+    def __init__(self, constant):
+        super().__init__()
+        self.level = ck.Param("level", prior=dist.Normal(0.0, 1.0))
+        self.constant = ck.Param("constant", constant)
+
+    @ck.forward
+    def seen(self, reference, level, constant):
+        return dist.Normal(reference + constant + level, 1e-3)
+
+
+def test_coarse_constants_and_inputs_of_a_double_model_are_told():
+    """A constant or an input in single precision that moves predictions by its rounding is named; small ones are not."""
+    data, zero = SINGLE.double(), torch.zeros(4, dtype=DOUBLE)
+    (message,) = told(lambda: ck.PyroModel(Referred(SINGLE).seen).bind(zero, obs=data))
+    assert "constant constant is in single precision" in message
+    assert "0.25 apart" in message
+    (message,) = told(lambda: ck.PyroModel(Referred(zero).seen).bind(SINGLE, obs=data))
+    assert "The input reference is in single precision" in message
+    for constant, reference in (
+        (SINGLE.double(), zero),
+        (zero, SINGLE.double()),
+        (SINGLE.tolist(), zero),
+        (zero, SINGLE.tolist()),
+    ):
+        model = ck.PyroModel(Referred(constant).seen)
+        assert told(lambda model=model, reference=reference: model.bind(reference, obs=data)) == []
+    small = torch.linspace(0, 1, 4)
+    assert told(lambda: ck.PyroModel(Referred(small).seen).bind(small, obs=np.zeros(4))) == []

@@ -20,6 +20,7 @@ from ..graph.nodes.shapes import show
 from ..graph.plates.distributions import map_batch, with_validation, without_validation
 from ..graph.plates.layout import PlateLayout
 from .circles import check_circle, circle_bounds, circle_of, on_circle
+from .coarse import coarse_constants
 from .dependencies import dependencies, mixed_plates, reached, write_out
 from .distributions import NotFactorisedError, base_of, to_pyro, with_global_validation
 from .inner import TrackedDraws, inner_sites, tracked
@@ -92,6 +93,8 @@ def make_plan(layout: PlateLayout, call: Call) -> Plan:
         if not layout.double and any(holds_double(one) for one in trial.outcome.predicted.values()):
             return make_plan(layout.doubled(), call)  # of constants that the simulator has itself
         observations = _look_at_prediction(layout, call, trial, names, priors)
+        given = (call.simulator, trial.tracked, trial.outcome.predicted)
+        coarse = () if trial.inner else coarse_constants(layout, *given, observations)
         for source in found:
             _check_direct_use(layout, call, trial, source, priors.templates[source.name])
     together = [source.placement.plates for source in found]
@@ -114,6 +117,7 @@ def make_plan(layout: PlateLayout, call: Call) -> Plan:
         sizes={name: size for name, size in sizes.items() if name in used and size is not None},
         reported=reports(layout, trial.collector.plates, trial.outcome.reported, dims),
         inner=trial.inner,
+        coarse=coarse,
     )
 
 

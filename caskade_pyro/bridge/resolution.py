@@ -82,7 +82,7 @@ def too_coarse(share: float) -> bool:
 def roundings(bound: BoundModel) -> list[str]:
     """What single precision rounds too coarsely in a model with its data, a message for each."""
     plan = bound.plan
-    return [*_of_data(plan, bound.data), *_of_priors(plan, bound.model.priors)]
+    return [*_of_data(plan, bound.data), *plan.coarse, *_of_priors(plan, bound.model.priors)]
 
 
 def _of_data(plan: Plan, data: dict[str, Tensor]) -> Iterator[str]:
