@@ -1,7 +1,16 @@
 """Hierarchical Bayesian models from simulators: graphs of modules and params that are Pyro models."""
 
 from . import diagram, errors
-from .bridge import BoundModel, PyroModel, TruncatedNormal, WrappedNormal, draw_members, draw_slots
+from .bridge import (
+    BoundModel,
+    Multinomial,
+    PyroModel,
+    TruncatedNormal,
+    WrappedNormal,
+    ZeroSumNormal,
+    draw_members,
+    draw_slots,
+)
 from .density import LogDensity, Metric
 from .errors import *  # noqa: F403 - every error and warning is public
 from .graph import (
@@ -42,6 +51,7 @@ __all__ = [
     "LogDensity",
     "Metric",
     "Module",
+    "Multinomial",
     "Node",
     "NodeCollection",
     "NodeDict",
@@ -58,6 +68,7 @@ __all__ = [
     "TruncatedNormal",
     "ValidContext",
     "WrappedNormal",
+    "ZeroSumNormal",
     "active_cache",
     "backend",
     "calibrate",

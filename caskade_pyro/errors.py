@@ -35,6 +35,7 @@ __all__ = [
     "ParamTypeError",
     "PerformanceWarning",
     "PlateError",
+    "PrecisionWarning",
     "PriorError",
     "SamplingError",
     "SaveStateWarning",
@@ -177,6 +178,10 @@ class NewMemberWarning(CaskadeWarning):
 
 class PerformanceWarning(CaskadeWarning):
     """Something runs slower than it could."""
+
+
+class PrecisionWarning(CaskadeWarning):
+    """Single precision is too coarse for data, a prior or a posterior."""
 
 
 class SaveStateWarning(CaskadeWarning):

@@ -50,10 +50,15 @@ def test_prior_that_is_a_class():
 
 
 def test_prior_with_impossible_arguments(unchanged):
-    """What torch says of a negative scale arrives with the name of the param."""
+    """What torch says of a negative scale arrives with the name of the param; a param that may be negative is named."""
     wrong = unchanged(survey())
     wrong.scatter.prior = dist.Normal(-5.0, 1e-3)
-    with pytest.raises(ck.PriorError, match=r"Normal\(mean, scatter\) of param galaxies\.log_sigma cannot be built"):
+    with pytest.raises(
+        ck.PriorError, match=r"scatter is the scale of the Normal that is the prior of galaxies\.log_sigma"
+    ):
+        model(wrong).bind(*axes(), obs=stamps())
+    wrong.scatter.prior = ck.prior(dist.Normal, 0.0, -5.0)
+    with pytest.raises(ck.PriorError, match=r"Normal\(0, -5\) of param scatter cannot be built"):
         model(wrong).bind(*axes(), obs=stamps())
 
 
@@ -347,7 +352,7 @@ def test_inputs_that_are_no_tensors_are_named():
     with pytest.raises(
         ck.ModelError, match=r"line fails: .* Its input x is a list or tuple; give a tensor or an array\."
     ):
-        ck.PyroModel(Slope().line).bind([0.0, 1.0, 2.0], obs=np.zeros(3))
+        ck.PyroModel(Slope().line).bind([0, 1, 2], obs=np.zeros(3))
 
 
 @pytest.mark.parametrize("run", [ck.sample, ck.fit], ids=["sample", "fit"])
@@ -385,7 +390,7 @@ class Slope(ck.Module):
 def test_priors_are_checked_though_validation_is_off(unchanged):
     """The preflight checks the arguments of priors even where torch.compile, say, has switched such checks off."""
     wrong = unchanged(survey())
-    wrong.scatter.prior = dist.Normal(-5.0, 1e-3)
+    wrong.scatter.prior = ck.prior(dist.Normal, 0.0, -5.0)
     torch.distributions.Distribution.set_default_validate_args(False)
     try:
         with pytest.raises(ck.PriorError, match="cannot be built"):
@@ -478,7 +483,8 @@ def test_labels_that_are_no_classes(kind, data, message):
 def test_impossible_data_are_named():
     """Where no params give the data a density, the error names the observation and where it is impossible."""
     tries = torch.tensor([4.0, 4.0, 4.0])
-    bound = ck.PyroModel(Votes(lambda a: dist.Binomial(tries, logits=a)).votes).bind(obs=torch.tensor([1.0, 9.0, 2.0]))
+    votes = Votes(lambda a: dist.Binomial(tries + 0 * a, logits=a)).votes  # how many tries, the bind cannot know
+    bound = ck.PyroModel(votes).bind(obs=torch.tensor([1.0, 9.0, 2.0]))
     with pytest.raises(ck.SamplingError, match=r"No starting point.*; none have obs \(.* at index \(1,\)\)"):
         ck.LogDensity(bound)
 

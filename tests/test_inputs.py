@@ -93,20 +93,20 @@ def test_arrays_differ_between_members():
     [
         (
             Line().product,
-            np.ones((3, 4)),
+            torch.ones(3, 4),
             None,
-            r"product fails.*float32: slope.*float64: x.*set_default_dtype",
+            r"product fails.*float64: slope.*float32: x.*set_default_dtype",
         ),
         (Line().by_scipy, torch.ones(4), None, r"by_scipy fails.*numpy or scipy.*Write it in torch"),
         (Line().by_numpy, torch.ones(4), lambda found: dist.Normal(found, 1.0), r"by_numpy fails.*Write it in torch"),
         (Lines().by_number, torch.ones(4), None, r"by_number fails.*torch\.where"),
-        (Line().at, [1.0, 2.0, 3.0, 4.0], None, r"at fails.*Its input x is a list.*tensor or an array"),
+        (Line().at, [1, 2, 3, 4], None, r"at fails.*Its input x is a list.*tensor or an array"),
     ],
 )
 def test_errors_of_torch_in_a_simulator_are_explained(method, x, likelihood, message):
     """What torch says of numpy, dtypes, numbers and lists comes with what to do about it."""
     with pytest.raises(ck.ModelError, match=message):
-        ck.PyroModel(method, likelihood=likelihood).bind(x, obs=torch.zeros(4))
+        ck.PyroModel(method, likelihood=likelihood).bind(x, obs=np.zeros(4))
 
 
 class Writes(ck.Module):

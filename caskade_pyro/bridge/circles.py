@@ -23,21 +23,29 @@ ROUNDING = 1e-5
 """Ends of a circle are the same where they differ by no more of its length: pi may come in single precision."""
 
 
-def circle_bounds(param: Any) -> Ends | None:
-    """The bounds of a cyclic param, which are one point, where all its entries have the same; None for other params."""
-    low, high = param.valid
+Bounds = tuple[Tensor | None, Tensor | None]
+
+
+def circle_bounds(param: Any, bounds: Bounds | None = None) -> Ends | None:
+    """The bounds of a cyclic param, which are one point, where all its entries have the same; None for other params.
+
+    Args:
+        param: The param.
+        bounds: Its bounds in the precision of the model; as they are by default.
+    """
+    low, high = param.valid if bounds is None else bounds
     if not getattr(param, "cyclic", False) or low is None or high is None or low.numel() != 1 or high.numel() != 1:
         return None
     return float(low), float(high)
 
 
-def circle_of(param: Any, template: Any) -> Ends | None:
+def circle_of(param: Any, template: Any, within: Bounds | None = None) -> Ends | None:
     """The two ends of the circle on which a param lies, which are one point; None for a param on a line.
 
     A cyclic param lies on one if its prior covers the range between its bounds, and what has a von Mises prior does in any
     case.
     """
-    bounds = circle_bounds(param)
+    bounds = circle_bounds(param, within)
     if isinstance(base_of(template), VonMises):
         return bounds or (-math.pi, math.pi)
     found = limits(template.support)

@@ -14,10 +14,12 @@ from torch.distributions import Independent, MultivariateNormal, constraints
 
 from ..errors import ObservationError
 from ..graph.arguments import check_mapping
-from ..graph.nodes.arrays import as_array
+from ..graph.nodes.arrays import as_array, of_numbers
 from ..graph.nodes.shapes import show
 from .masks import entries_left
+from .multinomial import check_totals
 from .observations import SINGLE, Observation
+from .precision import holds_double
 from .randomness import own_numbers
 
 __all__ = ["Data", "as_data", "check_data", "prepare"]
@@ -30,7 +32,7 @@ class Data:
     Attributes:
         source: As they were given.
         given: The same in the dtype of the distribution, missing entries NaN.
-        values: The data, with missing entries replaced by others of the support.
+        values: The data, in double where the distribution is, with missing entries replaced by others of the support.
         present: Which entries are data; None where all are.
     """
 
@@ -66,13 +68,19 @@ def _as_tensor(name: str, value: Any) -> Tensor:
             floating = floating if floating.is_floating_point() else floating.to(torch.get_default_dtype())
             return torch.where(masked, torch.nan, floating)
         # A copy: what the user writes into the array later is no data of this model.
-        return torch.tensor(as_array(value))
+        return of_numbers(torch.tensor(as_array(value)), value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ObservationError(f"The data of {name!r} are no array or tensor: {error}") from None
 
 
-def check_data(name: str, distribution: Any, data: Tensor) -> Tensor:
+def check_data(name: str, distribution: Any, data: Tensor, fixed_bounds: bool = False) -> Tensor:
     """Data that a distribution can explain, in a dtype for it.
+
+    Args:
+        name: The name of the observation.
+        distribution: What is to explain them.
+        data: The data.
+        fixed_bounds: Whether the bounds of its support depend on no param.
 
     Raises:
         ObservationError: There are infinite values, no values, or values outside of the support.
@@ -91,7 +99,7 @@ def check_data(name: str, distribution: Any, data: Tensor) -> Tensor:
         )
     if bool(missing.all()) and data.numel():
         raise ObservationError(f"The data of {name!r} are all missing (NaN). Leave obs= out to predict them.")
-    if _independent_of_params(support):
+    if _independent_of_params(support) or (fixed_bounds and _has_bounds(support)):
         _check_support(name, distribution, data, missing)
     return data
 
@@ -120,7 +128,7 @@ def _dtype(distribution: Any) -> torch.dtype:
         except NotImplementedError:
             return torch.get_default_dtype()
         return drawn.dtype
-    return torch.get_default_dtype()
+    return torch.float64 if holds_double(distribution) else torch.get_default_dtype()
 
 
 def _check_support(name: str, distribution: Any, data: Tensor, missing: Tensor) -> None:
@@ -148,6 +156,12 @@ def _independent_of_params(support: Any) -> bool:
     return any(support is one for one in simple + discrete)
 
 
+def _has_bounds(support: Any) -> bool:
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return isinstance(support, _COUNTED[0])
+
+
 def prepare(observation: Observation, data: Tensor) -> Data:
     """Check data and find out what is missing of them.
 
@@ -155,12 +169,16 @@ def prepare(observation: Observation, data: Tensor) -> Data:
         ObservationError: The data do not fit; or some components of one observation are missing whose distribution
             cannot be written without them.
     """
-    source, data = data, check_data(observation.name, observation.distribution, data)
+    source, data = data, check_data(observation.name, observation.distribution, data, observation.fixed_bounds)
+    if observation.fixed_bounds and not observation.free_totals:
+        check_totals(observation.name, observation.distribution, data)
     missing = torch.isnan(data)
+    # Single precision holds counts exactly, but not what a density makes of them.
+    wide = data.double() if holds_double(observation.distribution) else data
     if not bool(missing.any()):
-        return Data(source, data, data, None)
+        return Data(source, data, wide, None)
     _check_partly_missing(observation, missing)
-    return Data(source, data, _filled(data, missing, _stand_in(observation, data, missing)), ~missing)
+    return Data(source, data, _filled(wide, missing, _stand_in(observation, wide, missing)), ~missing)
 
 
 def _check_partly_missing(observation: Observation, missing: Tensor) -> None:

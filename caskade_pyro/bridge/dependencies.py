@@ -14,7 +14,7 @@ from ..graph.plates.distributions import arguments, parts
 from ..graph.plates.layout import PlateLayout
 from .simulate import Values
 
-__all__ = ["dependencies", "mixed_plates", "write_out"]
+__all__ = ["dependencies", "mixed_plates", "reached", "write_out"]
 
 
 class NoDerivativeError(ModelError):
@@ -25,6 +25,14 @@ def dependencies(distribution: Distribution, tracked: Values) -> tuple[Any, ...]
     """The params with a path of derivatives to a distribution; all of them, where it cannot be told."""
     try:
         return _reached(parts(distribution).tensors, tracked)
+    except ModelError:
+        return tuple(tracked)
+
+
+def reached(tensors: Sequence[Tensor], tracked: Values) -> tuple[Any, ...]:
+    """The params with a path of derivatives to some tensors; all of them, where it cannot be told."""
+    try:
+        return _reached(tensors, tracked)
     except ModelError:
         return tuple(tracked)
 

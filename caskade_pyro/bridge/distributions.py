@@ -10,6 +10,7 @@ import torch
 from torch.distributions import Distribution, Independent
 
 from ..errors import ModelError
+from .reached import with_way
 
 __all__ = ["NotFactorisedError", "base_of", "expand_own", "to_pyro", "with_global_validation"]
 
@@ -23,6 +24,7 @@ def to_pyro(distribution: Distribution) -> Any:
     Raises:
         ModelError: Pyro has no class for it.
     """
+    distribution = with_way(distribution)
     if hasattr(distribution, "mask") and hasattr(distribution, "to_event"):
         return distribution
     kind = getattr(dist, type(distribution).__name__, None)

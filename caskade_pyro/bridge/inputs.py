@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError
-from ..graph.nodes.arrays import NUMBERS, as_array
+from ..graph.nodes.arrays import NUMBERS, as_array, holds_floats, of_numbers
 
 __all__ = ["as_input", "check_unchanged", "explained", "named_inputs", "versions"]
 
@@ -22,16 +22,30 @@ NUMPY = ("numpy", "data pointer", "__torch_function__")
 def as_input(value: Any) -> Any:
     """An input of a forward method: arrays of numbers of numpy and pandas as tensors of the same dtype; others as they are.
 
+    Lists of floats, which may lie in lists, become tensors too; lists of integers may count or index and stay what they are.
+
     Args:
         value: One argument.
     """
     if isinstance(value, np.ma.MaskedArray):
         return value
+    if isinstance(value, (list, tuple)):
+        return _of_list(value)
     try:
         found = as_array(value)
     except (TypeError, ValueError):  # a column of words, say, of which the simulator may know more
         return value
     return torch.as_tensor(found) if isinstance(found, np.ndarray) and found.dtype.kind in NUMBERS else value
+
+
+def _of_list(value: Any) -> Any:
+    """A list of floats as a tensor; another one as it is."""
+    if not holds_floats(value):
+        return value
+    try:
+        return of_numbers(torch.as_tensor(value), value)
+    except (TypeError, ValueError, RuntimeError):  # rows of different lengths, say
+        return value
 
 
 def named_inputs(method: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,6 +106,11 @@ def explained(
         why = (
             f"It mixes dtypes where torch takes one ({found}). Convert what you give, as in "
             "x.to(torch.get_default_dtype()), or call torch.set_default_dtype(torch.float64) before the graph is built."
+        )
+    elif "inhomogeneous total_count" in said:
+        why = (
+            "Torch's Multinomial takes one total for all rows. Take ck.Multinomial(total_count, probs), which takes a tensor "
+            "of them."
         )
     elif "in-place" in said or "inplace" in said:
         why = (

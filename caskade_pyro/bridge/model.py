@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
+from warnings import warn
 
 import pyro
+import torch
 from torch import Tensor
 
+from ..errors import PrecisionWarning
+from ..graph.nodes.arrays import carries, in_double
 from ..graph.nodes.node import Node
 from ..graph.plates.layout import PlateLayout, plate_layout
 from ..graph.plates.subsample import Picks
@@ -17,7 +21,9 @@ from .door import check_inputs, checked_dims, checked_likelihood, checked_priors
 from .inputs import as_input
 from .memory import Memory, Seen
 from .plan import Plan, subsampled
+from .precision import is_double
 from .preflight import Call, make_plan
+from .resolution import roundings
 from .run import Role, Run
 from .simulate import Likelihood, Simulator, owner
 from .subsampling import SubsampleSize, check_subsample, resolved_sizes
@@ -102,8 +108,11 @@ class PyroModel:
                 name of a dim of draws (chain, draw, sample), or one cannot be subsampled.
         """
         sizes = self.subsample_size if subsample_size is None else checked_sizes(subsample_size)
-        args, kwargs = self._inputs(args, kwargs)
-        return BoundModel(self, args, kwargs, as_data(obs), sizes)
+        args, kwargs, data = self._given(args, kwargs, obs)
+        bound = BoundModel(self, args, kwargs, data, sizes)
+        for message in roundings(bound):
+            warn(PrecisionWarning(message), stacklevel=2)
+        return bound
 
     def __call__(self, *args: Any, obs: Any = None, subsample_size: SubsampleSize | None = None, **kwargs: Any) -> Any:
         """Sample the params, run the simulator, and observe; to be run by Pyro's algorithms.
@@ -118,8 +127,36 @@ class PyroModel:
             What the forward method returns.
         """
         sizes = self.subsample_size if subsample_size is None else checked_sizes(subsample_size)
-        args, kwargs = self._inputs(args, kwargs)
-        return self.run(args, kwargs, as_data(obs), sizes, Role.MODEL)
+        args, kwargs, data = self._given(args, kwargs, obs)
+        return self.run(args, kwargs, data, sizes, Role.MODEL)
+
+    def _given(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], obs: Any
+    ) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Tensor]]:
+        """Checked inputs and data as tensors; what was given as numbers of Python in the precision of the model."""
+        check_inputs(self.method, self.module, args, kwargs)
+        args, kwargs, data = (
+            tuple(map(as_input, args)),
+            {key: as_input(one) for key, one in kwargs.items()},
+            as_data(obs),
+        )
+        numbers = any(carries(one) for one in (*args, *kwargs.values(), *data.values()))
+        if not numbers or not (
+            is_double(self._layout, (args, kwargs), data, self.priors) or self.plan(args, kwargs, data).layout.double
+        ):
+            return args, kwargs, data
+        return (
+            tuple(map(in_double, args)),
+            {key: in_double(one) for key, one in kwargs.items()},
+            {key: in_double(one) for key, one in data.items()},
+        )
+
+    @property
+    def _layout(self) -> PlateLayout:
+        # Our own graphs have another layout after every change; those of the other package are looked at each time.
+        known = isinstance(self.module, Node)
+        layout: PlateLayout = self.module.structure.layout if known else plate_layout(self.module)
+        return layout
 
     def run(
         self,
@@ -145,8 +182,7 @@ class PyroModel:
         run.sample()
         outcome = run.simulate(self.simulator(args, kwargs))
         run.report(outcome.reported)
-        given = {} if role is Role.PREDICTION else seen.prepared(data)
-        run.observe(outcome.predicted, given, leave_out=role is Role.DENSITY)
+        run.observe(outcome.predicted, seen.prepared(data), role)
         return outcome.prediction
 
     def latents(
@@ -200,9 +236,8 @@ class PyroModel:
         self, args: tuple[Any, ...], kwargs: dict[str, Any], data: Mapping[str, Tensor], memory: Memory | None
     ) -> Seen:
         # Our own graphs have another layout after every change; those of the other package are looked at each time.
-        known = isinstance(self.module, Node)
-        layout: PlateLayout = self.module.structure.layout if known else plate_layout(self.module)
-        state = () if known else _state(layout)
+        layout = self._layout
+        state = () if isinstance(self.module, Node) else _state(layout)
         key = (layout, state, _shapes([*args, *kwargs.values()]), _shapes(data.values()), tuple(data), tuple(kwargs))
         memory = self._memory if memory is None else memory
         seen = memory.seen
@@ -215,17 +250,13 @@ class PyroModel:
         """The forward method with inputs."""
         return Simulator(self.method, args, kwargs, self.likelihood)
 
-    def _inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The inputs of a call, checked, as the forward method gets them."""
-        check_inputs(self.method, self.module, args, kwargs)
-        return tuple(as_input(one) for one in args), {name: as_input(one) for name, one in kwargs.items()}
-
     def __repr__(self) -> str:
         return f"PyroModel({self.method.__qualname__} of {self.module!r})"
 
 
 def _shapes(values: Any) -> tuple[Any, ...]:
-    return tuple(tuple(value.shape) if hasattr(value, "shape") else value for value in values)
+    # Integers become floating later, and the plan stays the same.
+    return tuple((*value.shape, value.dtype == torch.float64) if hasattr(value, "shape") else value for value in values)
 
 
 def _state(layout: PlateLayout) -> tuple[Any, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyro.distributions as dist
@@ -47,6 +47,9 @@ class Observation:
         draws: The sites of the simulator's own that it depends on.
         mixed: Those of its dims in which the prediction for one member depends on others.
         observed: Whether data are given.
+        free_totals: Whether rows of counts in categories have totals of their own, whatever their distribution says.
+        fixed_bounds: Whether the bounds of the support depend on no param.
+        fixed_scale: How widely single values scatter, where that depends on no param; None where it does, or is not known.
     """
 
     name: str
@@ -60,6 +63,9 @@ class Observation:
     draws: tuple[str, ...]
     mixed: tuple[str, ...]
     observed: bool
+    free_totals: bool = False
+    fixed_bounds: bool = False
+    fixed_scale: Tensor | None = field(default=None, repr=False, compare=False)
 
 
 def as_distributions(prediction: Any, likelihood: Callable[[Any], Any] | None, method: str) -> dict[str, Any]:

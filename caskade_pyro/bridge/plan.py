@@ -170,6 +170,7 @@ class Plan:
         sizes: The size of every plate that the model uses, outermost first.
         reported: Pointers and live params that are reported.
         inner: The sites that the simulator samples itself.
+        coarse: Messages on constants and inputs that single precision rounds too coarsely.
     """
 
     layout: PlateLayout
@@ -179,6 +180,7 @@ class Plan:
     sizes: Mapping[str, int]
     reported: tuple[Reported, ...] = ()
     inner: tuple[InnerSite, ...] = ()
+    coarse: tuple[str, ...] = ()
 
     @property
     def depth(self) -> int:

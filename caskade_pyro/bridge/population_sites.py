@@ -22,6 +22,7 @@ from ..graph.plates.layout import PlateLayout, plate_layout
 from .distributions import to_pyro
 from .functional_draws import functional_draws
 from .plates import SitePlates
+from .precision import in_precision
 from .priors import default_prior, fit_prior, site_distribution
 from .sites import parents_first
 
@@ -148,7 +149,9 @@ class _Population:
 
     def _sample(self, param: Any, shape: tuple[int, ...], plates: SitePlates, shared: bool) -> Tensor:
         site = self.layout.paths[param] if self.in_graph else f"{self.plate}.{self.layout.paths[param]}"
-        prior = as_prior(getattr(param, "prior", None), site) or default_prior(param)
+        layout = self.layout.doubled() if self.evaluation is not None and self.evaluation.double else self.layout
+        given = as_prior(getattr(param, "prior", None), site)
+        prior = default_prior(layout.bounds(param)) if given is None else in_precision(given, layout.double)
         if prior is None:
             raise MissingPriorError(
                 f"Param {site} is to be drawn for {self.size} members, but has neither a prior nor bounds to make one of: "

@@ -15,26 +15,32 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import Distribution
 
-from ..errors import CaskadeException, FillParamsError, ModelError, PriorError
-from ..graph.plates.distributions import map_batch, with_validation
+from ..errors import CaskadeException, FillParamsError, ModelError, ObservationError, PlateError, PriorError
+from ..graph.nodes.shapes import show
+from ..graph.plates.distributions import map_batch, with_validation, without_validation
 from ..graph.plates.handles import check_handles
 from ..graph.plates.layout import PlateLayout
 from .chance import Watch, check_same, drawn_in_vmap, watched
 from .circles import check_circle, circle_bounds, circle_of, on_circle
-from .dependencies import dependencies, mixed_plates, write_out
+from .coarse import coarse_constants
+from .dependencies import dependencies, mixed_plates, reached, write_out
 from .dim_names import check_names_of_draws, resolve_dims
-from .distributions import NotFactorisedError, to_pyro, with_global_validation
+from .distributions import NotFactorisedError, base_of, to_pyro, with_global_validation
 from .inner import TrackedDraws, inner_sites, is_subsample, tracked
 from .inputs import check_unchanged, explained, named_inputs, versions
+from .multinomial import has_free_totals
 from .observations import Observation, name_dims
 from .observed_names import check_data_plates, check_observation_names
 from .plan import InnerSite, Plan, Site
 from .plates import Dims, SitePlates, allocate
 from .population_sites import recording_draws
+from .precision import holds_double, is_double
 from .priors import PriorFit, draw_one, fit_prior, site_distribution
 from .randomness import own_numbers
+from .ranges import arguments_of, check_range, may_leave, positive_instead
 from .rehearsal import rehearse
 from .reported import Collector, replicates, reports
+from .resolution import scale_of
 from .simulate import Outcome, Simulator, Values, pointer_values, simulate
 from .sites import Source, check_complete, sources
 from .supports import check_support
@@ -77,7 +83,10 @@ def make_plan(layout: PlateLayout, call: Call) -> Plan:
         ObservationError: Data do not fit the prediction.
         ModelError: The forward method returns nothing that can be observed.
     """
+    _check_sizes(layout, call.data)
     check_handles(layout)
+    if not layout.double and is_double(layout, (call.simulator.args, call.simulator.kwargs), call.data, call.priors):
+        layout = layout.doubled()
     found, missing = sources(layout, call.priors)
     # Derivatives tell what depends on what, also for a model that is bound under no_grad.
     with own_numbers(0), poutine.block(), with_validation(), torch.enable_grad():
@@ -86,7 +95,13 @@ def make_plan(layout: PlateLayout, call: Call) -> Plan:
         check_complete(missing, trial.drawn)
         found = tuple(source for source in found if source.placement.param not in trial.drawn)
         names = [source.name for source in found]
-        observations = _look_at_prediction(layout, call, trial, names)
+        if not layout.double and any(holds_double(one) for one in trial.outcome.predicted.values()):
+            return make_plan(layout.doubled(), call)  # of constants that the simulator has itself
+        observations = _look_at_prediction(layout, call, trial, names, priors)
+        given = (call.simulator, trial.tracked, trial.outcome.predicted)
+        coarse = () if trial.inner else coarse_constants(layout, *given, observations)
+        for source in found:
+            _check_direct_use(layout, call, trial, source, priors.templates[source.name])
     together = [source.placement.plates for source in found]
     together += [(*replicates(layout), *own) for own in trial.collector.plates.values()]
     dims = allocate(layout, together, [observation.dims for observation in observations])
@@ -107,6 +122,7 @@ def make_plan(layout: PlateLayout, call: Call) -> Plan:
         sizes={name: size for name, size in sizes.items() if name in used and size is not None},
         reported=reports(layout, trial.collector.plates, trial.outcome.reported, dims),
         inner=trial.inner,
+        coarse=coarse,
     )
     check_names_of_draws(plan)
     rehearse(plan, priors.values)
@@ -118,13 +134,34 @@ def _site(layout: PlateLayout, source: Source, fit: PriorFit, template: Distribu
     plates = SitePlates(
         placement.plates, layout.sizes(placement.plates), tuple(dims[name] for name in placement.plates)
     )
-    circle = circle_of(placement.param, template)
+    circle = circle_of(placement.param, template, layout.bounds(placement.param))
     constant = None
     if not source.prior.parents:
         built = site_distribution(source.name, source.prior, fit, plates, _no_params)
         constant = on_circle(with_global_validation(built), circle)
     shape = placement.root_shape + placement.plate_shape + placement.shape
     return Site(source, plates, fit, shape, constant, on_circle(template, circle), circle)
+
+
+def _check_sizes(layout: PlateLayout, data: Mapping[str, Tensor]) -> None:
+    """Check that there is something to model.
+
+    Raises:
+        ObservationError: There are no numbers in some data.
+        PlateError: A plate has no members.
+    """
+    for name, values in data.items():
+        if values.numel() == 0:
+            raise ObservationError(
+                f"The data of {name!r} have shape {show(values.shape)}: there are no numbers in them. Leave obs= out to "
+                "predict them, or leave this data set out of the model."
+            )
+    for plate in layout.plates:
+        if plate.size == 0:
+            params = [one.site for one in layout.placements if plate.name in one.plates]
+            raise PlateError(
+                f"Plate {plate.name} has no members: the batch dim of {', '.join(params)} is 0. Expected at least one."
+            )
 
 
 def _no_params(_: Any) -> tuple[Tensor, int]:
@@ -139,18 +176,33 @@ def _look_at_priors(layout: PlateLayout, found: Sequence[Source]) -> _Priors:
     seen = _Priors({}, {}, {})
     for source in found:
         placement, prior = source.placement, source.prior
+        _check_arguments(source, found, seen)
         template = _one_member(layout, source, seen.values)
         seen.fits[source.name] = fit_prior(
             source.name, prior, placement.shape, layout.sizes(placement.plates), template
         )
-        check = check_support if circle_bounds(placement.param) is None else check_circle
-        check(source, template)
+        bounds = layout.bounds(placement.param)
+        if circle_bounds(placement.param, bounds) is None:
+            check_support(source, template)
+        else:
+            check_circle(source, template)
         drawn = draw_one(template, placement.param.value, placement.shape)
         own = drawn.ndim - len(placement.shape)
         drawn = drawn[(0,) * own] if own > 0 else drawn
         seen.values[placement.param] = drawn.expand(placement.root_shape + placement.plate_shape + placement.shape)
         seen.templates[source.name] = template
     return seen
+
+
+def _check_arguments(source: Source, found: Sequence[Source], seen: _Priors) -> None:
+    """Check that the params among a prior's arguments stay where the prior is defined."""
+    of_param = {one.placement.param: one for one in found}
+    for argument, param in arguments_of(source.prior).items():
+        parent = of_param.get(param)
+        if parent is not None and parent.name in seen.templates:
+            template = seen.templates[parent.name]
+            factory = source.prior.factory
+            check_range(parent.name, parent.prior, template, argument, factory, f"that is the prior of {source.name}")
 
 
 def _one_member(layout: PlateLayout, source: Source, values: Values) -> Any:
@@ -163,7 +215,7 @@ def _one_member(layout: PlateLayout, source: Source, values: Values) -> Any:
             value, names = pointer_values(layout, values, argument)
             return value[(0,) * len(names)]
         placement = layout.placement(argument)
-        known = values.get(argument, argument.value)
+        known = values[argument] if argument in values else layout.held(argument)
         if known is None:
             raise PriorError(f"Param {placement.site} is an argument of a prior, but has no value.")
         return known[(0,) * (known.ndim - len(placement.shape))]
@@ -206,7 +258,7 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
     """
     params = {param: tracked(value) for param, value in values.items()}
     for placement in layout.placements:
-        value = placement.param.value if placement.param.static else None
+        value = layout.held(placement.param) if placement.param.static else None
         if value is not None:
             params[placement.param] = tracked(value)
     collector = Collector(layout)
@@ -274,14 +326,17 @@ def _check_live(layout: PlateLayout, collector: Collector) -> None:
 
 def _out_of_range(layout: PlateLayout, call: Call, values: Values, error: Exception) -> ModelError:
     shown = ", ".join(f"{layout.paths[p]} = {v.reshape(-1)[0].item():.4g}" for p, v in values.items() if v.numel())
-    return ModelError(
-        f"{call.simulator.name} fails for params drawn from their priors ({shown}): {str(error).splitlines()[0]} "
-        "Do the priors leave the range that the simulator can take?"
-    )
+    said = str(error).splitlines()[0]
+    message = f"{call.simulator.name} fails for params drawn from their priors ({shown}): {said} "
+    negative = [layout.paths[param] for param, value in values.items() if bool((value < 0).any())]
+    if "GreaterThan" in said and negative:
+        needed = positive_instead(torch.tensor(0.0), torch.tensor(torch.inf))
+        return PriorError(f"{message}Must {' or '.join(negative)} be positive? {needed}")
+    return ModelError(f"{message}Do the priors leave the range that the simulator can take?")
 
 
 def _look_at_prediction(
-    layout: PlateLayout, call: Call, trial: _Trial, sites: Sequence[str]
+    layout: PlateLayout, call: Call, trial: _Trial, sites: Sequence[str], priors: _Priors
 ) -> tuple[Observation, ...]:
     """What the simulator predicts, and from which params."""
     predicted = trial.outcome.predicted
@@ -292,6 +347,9 @@ def _look_at_prediction(
         )
     check_observation_names(predicted, call.data, call.dims, sites, layout)
     latent = {param: value for param, value in trial.tracked.items() if param.dynamic}
+    # Whole numbers have no derivatives, so what depends on them cannot be told.
+    drawn = [*priors.templates.values(), *(one.distribution for one in trial.inner if not one.observed)]
+    discrete = any(getattr(one.support, "is_discrete", False) for one in drawn)
     replicates = len(layout.root_shape)
     found = []
     for name, distribution in predicted.items():
@@ -311,15 +369,66 @@ def _look_at_prediction(
                 draws=dependencies(distribution, trial.draws),
                 mixed=mixed_plates(distribution, names, layout, trial.tracked),
                 observed=data is not None,
+                free_totals=has_free_totals(distribution),
+                fixed_bounds=_are_fixed(base_of(distribution).support, latent, discrete),
+                fixed_scale=_fixed_scale(distribution, latent),
             )
         )
     check_data_plates(found)
     return tuple(found)
 
 
+def _are_fixed(support: Any, latent: Values, discrete: bool) -> bool:
+    """Whether the bounds of a support depend on no param."""
+    bounds = [one for one in vars(support).values() if isinstance(one, Tensor)]
+    return not bounds or (not discrete and not reached(bounds, latent))
+
+
+def _fixed_scale(distribution: Any, latent: Values) -> Tensor | None:
+    """How widely single values of a prediction scatter, where that depends on no param."""
+    scale = scale_of(distribution)
+    return None if scale is None or reached([scale], latent) else scale.detach()
+
+
+def _check_direct_use(layout: PlateLayout, call: Call, trial: _Trial, source: Source, template: Any) -> None:
+    """Check that a param which is an argument of what explains the data stays where that is defined.
+
+    Raises:
+        PriorError: It does not, as a scale with a normal prior.
+    """
+    param = source.placement.param
+    value = trial.tracked[param]
+    latent = {one: held for one, held in trial.tracked.items() if one.dynamic}
+    for name, distribution in trial.outcome.predicted.items():
+        base = base_of(distribution)
+        for argument in getattr(base, "arg_constraints", {}):
+            used = vars(base).get(argument)
+            if not isinstance(used, Tensor) or value.numel() == 0 or not bool((used == value.reshape(-1)[:1]).all()):
+                continue
+            if not may_leave(template, base, argument) or reached([used], latent) != (param,):
+                continue
+            if _leaves_range(layout, call, trial, source, name, argument):
+                check_range(source.name, source.prior, template, argument, base, f"that is to explain {name!r}")
+
+
+def _leaves_range(layout: PlateLayout, call: Call, trial: _Trial, source: Source, name: str, argument: str) -> bool:
+    """Whether an argument goes where a param goes: it does not where the simulator takes its absolute value, say."""
+    param = source.placement.param
+    values = {one: held.detach() for one, held in trial.tracked.items()}
+    moved = values | {param: -values[param].abs() - 1}
+    try:
+        with torch.no_grad(), without_validation(), poutine.block():
+            predicted = simulate(layout, call.simulator.with_copies(), moved).predicted
+        found = getattr(base_of(predicted[name]), argument)
+        return bool((found == moved[param].reshape(-1)[:1]).all())
+    except (CaskadeException, ArithmeticError, LookupError, AttributeError, RuntimeError, TypeError, ValueError):
+        return False  # there the simulator fails, and what it would do cannot be told
+
+
 def _detached(distribution: Any) -> Any:
     """The distribution without the graph of derivatives that led to it."""
     try:
-        return map_batch(distribution, torch.Tensor.detach)
+        with without_validation():  # it was checked when it was made, or was not to be
+            return map_batch(distribution, torch.Tensor.detach)
     except ModelError:
         return distribution

@@ -47,12 +47,18 @@ class PriorFit:
     known: frozenset[Any]
 
 
-def default_prior(param: Any) -> Prior | None:
+def default_prior(bounds: tuple[Any, Any]) -> Prior | None:
     """Uniform between the bounds of a param that has both; None for others."""
-    low, high = param.valid
+    low, high = bounds
     if low is None or high is None:
         return None
-    return Prior(dist.Uniform, fixed=dist.Uniform(_floating(low), _floating(high)))
+    low, high = _floating(low), _floating(high)
+    if bool((low >= high).any()):
+        raise PriorError(
+            f"The bounds valid=({low.tolist()}, {high.tolist()}) are one number in {str(low.dtype).removeprefix('torch.')}: "
+            "take double precision, torch.set_default_dtype(torch.float64) before the model is built, or subtract a constant."
+        )
+    return Prior(dist.Uniform, fixed=dist.Uniform(low, high))
 
 
 def _floating(bound: Any) -> Tensor:

@@ -18,6 +18,7 @@ from ..graph.plates.subsample import Picks, picked_constants
 from .circles import on_circle
 from .data import Data
 from .distributions import to_pyro
+from .multinomial import with_totals_of
 from .observations import ROWS, Observation, align, of_present
 from .plan import Plan, Reported, Site
 from .plates import SitePlates
@@ -97,7 +98,7 @@ class Run:
             spread = self._spread(value, self._site_plates(names))
             return spread, spread.ndim - (value.ndim - len(names) - len(self.batch))
         placement = layout.placement(param)
-        stored: Tensor | None = param.value
+        stored = layout.held(param)
         if stored is None:
             raise PriorError(f"Param {placement.site} is an argument of a prior, but has no value.")
         names = placement.plates
@@ -190,8 +191,13 @@ class Run:
 
     # Observations
 
-    def observe(self, predicted: Mapping[str, Any], data: Mapping[str, Data], leave_out: bool = False) -> None:
+    def observe(self, predicted: Mapping[str, Any], data: Mapping[str, Data], role: Role) -> None:
         """Set the data against what is predicted; what has none is sampled, or left out.
+
+        Args:
+            predicted: The distributions of the data, by name.
+            data: The data, by name.
+            role: What becomes of the data.
 
         Raises:
             ObservationError: The simulator predicts something else than at the preflight.
@@ -203,15 +209,18 @@ class Run:
             )
         for one in self.plan.observations.values():
             given = data.get(one.name)
-            if given is None and leave_out:
+            if given is None and role is Role.DENSITY:
                 continue
             parts = (None, None) if given is None else (given.values, given.present)
             seen = tuple(part if part is None else self.picks.rows(part, one.dims) for part in parts)
             distribution, run = self._of_what_matters(self._of_picked(predicted[one.name], one), one)
             aligned, (values, present) = align(distribution, one, self.plan.dims, run, seen)
-            if values is not None and present is not None:
+            predict = role is Role.PREDICTION
+            if values is not None and present is not None and not predict:
                 aligned = of_present(aligned, values, present)
-            self._in_plates(one.dims, one.name, aligned, values)
+            if predict and values is not None and one.free_totals:
+                aligned = with_totals_of(aligned, values)
+            self._in_plates(one.dims, one.name, aligned, None if predict else values)
 
     def _of_what_matters(self, distribution: Any, one: Observation) -> tuple[Any, Shape]:
         """The prediction, once for all values of discrete sites on which it does not depend; and its dims of the run."""

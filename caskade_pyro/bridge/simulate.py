@@ -200,7 +200,7 @@ def _mapped(layout: PlateLayout, values: Values, batch: Shape, function: Callabl
     given = dict(values)
     for placement in layout.placements:
         if placement.param.static and placement.root_shape and placement.param not in given:
-            stored = cast("Tensor", placement.param.stored_value)  # its batch dims are those of a value
+            stored = cast("Tensor", layout.held(placement.param))  # its batch dims are those of a value
             given[placement.param] = stored.reshape((1,) * len(batch) + tuple(stored.shape))
     missing = {param: len(replicates) - len(layout.placement(param).root_shape) for param in given}
     padded = {param: _pad(value, len(batch), missing[param]) for param, value in given.items()}

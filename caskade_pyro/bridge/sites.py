@@ -11,6 +11,7 @@ from ..graph.nodes.prior import Prior, as_prior
 from ..graph.nodes.shapes import show
 from ..graph.plates.layout import Placement, PlateLayout
 from ..graph.plates.naming import close_to, look_up
+from .precision import given_prior, in_precision
 from .priors import default_prior
 
 __all__ = ["Source", "check_complete", "parents_first", "plates_of", "sources"]
@@ -52,7 +53,7 @@ def sources(layout: PlateLayout, overrides: Mapping[str, object]) -> tuple[tuple
     found: dict[Any, Source] = {}
     missing: list[Placement] = []
     for placement in dynamic:
-        prior, from_bounds = _prior_of(placement, overrides)
+        prior, from_bounds = _prior_of(layout, placement, overrides)
         if prior is None:
             missing.append(placement)
         else:
@@ -76,11 +77,12 @@ def check_complete(missing: Sequence[Placement], drawn: Iterable[Any]) -> None:
         raise MissingPriorError(_missing(left))
 
 
-def _prior_of(placement: Placement, overrides: Mapping[str, object]) -> tuple[Prior | None, bool]:
-    if placement.site in overrides:
-        return as_prior(overrides[placement.site], placement.site), False
-    given = as_prior(getattr(placement.param, "prior", None), placement.site)
-    return (given, False) if given is not None else (default_prior(placement.param), True)
+def _prior_of(layout: PlateLayout, placement: Placement, overrides: Mapping[str, object]) -> tuple[Prior | None, bool]:
+    """The prior of a param, in the precision of the model, and whether it was made of bounds."""
+    given = as_prior(given_prior(placement, overrides), placement.site)
+    if given is None:
+        return default_prior(layout.bounds(placement.param)), True
+    return in_precision(given, layout.double), False
 
 
 def _by_site(overrides: Mapping[str, object], dynamic: list[Placement]) -> dict[str, object]:

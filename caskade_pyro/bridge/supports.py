@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution, biject_to, constraints, transform_to
 
 from ..errors import PriorError
+from .reached import Reached
 from .sites import Source
 
 __all__ = ["check_support", "describe_support", "limits"]
@@ -47,9 +48,13 @@ def limits(support: Any) -> Limits | None:
 
 def _of_values(support: Any) -> Any:
     """The support of single values."""
-    while isinstance(support, WRAPPED):
-        support = support.base_constraint
-    return support
+    while True:
+        if isinstance(support, Reached):
+            support = support.of
+        elif isinstance(support, WRAPPED):
+            support = support.base_constraint
+        else:
+            return support
 
 
 def _to_components(support: Any) -> Any:
@@ -113,7 +118,10 @@ KNOWN = {
 def describe_support(support: Any) -> str:
     """A support in short, for people."""
     support = _of_values(support)
-    text = str(support).replace("_", " ")
+    # Torch takes the first letter off the name of a class, which in its own ones is an underscore.
+    kind: Any = type(support)
+    own = kind.__repr__ is constraints.Constraint.__repr__ and not kind.__name__.startswith("_")
+    text = (kind.__name__ if own else str(support)).replace("_", " ")
     if text in KNOWN:
         return KNOWN[text]
     low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)

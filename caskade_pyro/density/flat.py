@@ -23,6 +23,7 @@ from torch.distributions import biject_to
 
 from ..bridge.distributions import NotFactorisedError
 from ..bridge.randomness import own_numbers
+from ..bridge.reached import how_to_reach
 from ..errors import SamplingError
 from ..graph.plates.distributions import without_validation
 from .closeness import first_line
@@ -94,7 +95,7 @@ class Flat:
         """The log density of the model at a vector, with the Jacobian of the transforms."""
         with pyro.validation_enabled(False), without_validation():
             values = FromFlat(self.slots, self.fixed, z)
-            trace = poutine.trace(values(self.model)).get_trace()
+            trace = _in_one_precision(poutine.trace(values(self.model)).get_trace(), self.evaluator)
             # A guide in single precision may ask for the density of a model that is in double.
             value: Tensor = (self.evaluator.log_prob(trace) + values.log_jacobian).to(z.dtype)
             return value
@@ -152,10 +153,21 @@ def make_flat(model: Model) -> Flat:
     # Data may be impossible for some values of a discrete site: a count for a smaller number of individuals.
     with torch.no_grad(), pyro.validation_enabled(False), without_validation():
         evaluator = TraceEinsumEvaluator(trace, discrete, plates)
-        dtype = torch.promote_types(evaluator.log_prob(trace).dtype, _widest(trace))
+        dtype = torch.promote_types(evaluator.log_prob(_in_one_precision(trace, evaluator)).dtype, _widest(trace))
     return Flat(
         enumerated if discrete else model, slots, start, evaluator, _fixed_transforms(slots, trace, another), dtype
     )
+
+
+def _in_one_precision(trace: Any, evaluator: Any) -> Any:
+    """A trace whose log densities can be multiplied where discrete sites are summed out; torch refuses mixed dtypes."""
+    if evaluator.has_enumerable_sites:
+        trace.compute_log_prob()
+        nodes = [node for node in trace.nodes.values() if node["type"] == "sample" and "log_prob" in node]
+        widest = functools.reduce(torch.promote_types, (node["log_prob"].dtype for node in nodes), torch.float32)
+        for node in nodes:
+            node["log_prob"] = node["log_prob"].to(widest)
+    return trace
 
 
 def _widest(trace: Any) -> torch.dtype:
@@ -193,7 +205,8 @@ def _to_support(name: str, prior: Any) -> Any:
     except NotImplementedError as error:
         raise SamplingError(
             f"Site {name} cannot be sampled: its prior {type(prior).__name__} has values that no map of the real line "
-            f"reaches ({first_line(error)}). Take a prior on an interval, or one of positive or of all numbers."
+            f"reaches ({first_line(error)}). Take a prior on an interval, or one of positive or of all numbers; or "
+            f"{how_to_reach(prior.support)}."
         ) from error
 
 

@@ -27,7 +27,7 @@ from .constrain import to_user_params
 from .flat import Flat, Slot, make_flat
 from .lines import users_line
 from .slopes import site_of_wrong_slope
-from .starts import find_start, prior_points
+from .starts import OF_SINGLE, find_start, prior_points
 from .unconstrain import check_values, to_sampled_values
 
 __all__ = ["BESIDE", "LogDensity"]
@@ -129,6 +129,11 @@ class LogDensity:
     def dtype(self) -> torch.dtype:
         """The precision of the vector: double where any of the priors, inputs or data are."""
         return self._start.dtype
+
+    @property
+    def partly_single(self) -> bool:
+        """Whether some of the density is, or may be, computed in single precision."""
+        return self.dtype != torch.float64 or self._program is None or self._program.single
 
     @property
     def device(self) -> torch.device:
@@ -405,14 +410,16 @@ class LogDensity:
 
     def _check_slopes(self) -> None:
         """Check that the gradient is one: without it no sampler and no fit finds the posterior."""
-        single = self.dtype != torch.float64 or self._program is None or self._program.single
-        site = site_of_wrong_slope(self._one, self._start, self._flat.slots, single)
+        site = site_of_wrong_slope(self._one, self._start, self._flat.slots, self.partly_single)
         if site is not None:
+            doubt = (
+                f" Or it overflows in single precision (float32), {OF_SINGLE}." if self.dtype != torch.float64 else ""
+            )
             raise SamplingError(
                 f"The gradient of the log density is wrong by {site}: it is not the slope that differences show. Does "
                 "the simulator leave torch on the way from there (numpy, scipy, .item(), .detach(), torch.no_grad()), or "
                 "have a backward pass of its own? Write it in operations of torch. If it does nothing of the kind, please "
-                "report the model: it is a bug of caskade_pyro then."
+                f"report the model: it is a bug of caskade_pyro then.{doubt}"
             )
 
     def _of_traced(self, program: Program, points: Tensor, seconds: float = math.inf) -> str | None:

@@ -53,8 +53,10 @@ def site_of_wrong_slope(
         drawn = torch.randn(part.stop - part.start, generator=generator, dtype=z.dtype)
         direction[part] = (drawn / drawn.norm().clamp(min=1e-12)).to(z.device)
         step = (STEP_IN_SINGLE if single else STEP) * (1 + float(z[part].abs().max()))
-        rounding = (ROUNDING_IN_SINGLE if single else ROUNDING) * (1 + float(value.abs())) / step
-        far, near = (_slope(value_and_grad, z, length * direction, length) for length in (step, step / 2))
+        (far, largest), (near, _) = (
+            _slope(value_and_grad, z, length * direction, length) for length in (step, step / 2)
+        )
+        rounding = (ROUNDING_IN_SINGLE if single else ROUNDING) * (1 + max(float(value.abs()), largest)) / step
         said = float(gradient @ direction)
         if abs(far - near) <= SMOOTH * abs(near) + rounding:
             off = abs(near - said)
@@ -63,7 +65,12 @@ def site_of_wrong_slope(
     return None
 
 
-def _slope(value_and_grad: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor, shift: Tensor, length: float) -> float:
-    """The central difference along a shift; NaN, of which nothing follows, where the density is not finite."""
-    above, below = value_and_grad(z + shift)[0], value_and_grad(z - shift)[0]
-    return float(above.double() - below.double()) / (2 * length)
+def _slope(
+    value_and_grad: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor, shift: Tensor, length: float
+) -> tuple[float, float]:
+    """The central difference along a shift, and the larger of the two values, to whose rounding it is known.
+
+    NaN, of which nothing follows, where the density is not finite.
+    """
+    above, below = float(value_and_grad(z + shift)[0]), float(value_and_grad(z - shift)[0])
+    return (above - below) / (2 * length), max(abs(above), abs(below))

@@ -16,14 +16,15 @@ from pyro.infer.autoguide.initialization import (
 )
 from torch import Tensor
 
-from ..bridge.distributions import NotFactorisedError
+from ..bridge.distributions import NotFactorisedError, base_of
 from ..bridge.randomness import own_numbers
+from ..bridge.ranges import is_outside
 from ..errors import SamplingError
 from ..graph.plates.distributions import without_validation
 from .closeness import first_line
 from .flat import Flat, FromFlat
 
-__all__ = ["find_start", "prior_points"]
+__all__ = ["OF_SINGLE", "find_start", "prior_points"]
 
 TRIES = 100
 TRIES_NEAR_MEDIANS = 10
@@ -72,27 +73,35 @@ def find_start(
                     if bool(torch.isfinite(gradient).all()):
                         return z
                     undefined = gradient
+    single = "" if flat.dtype == torch.float64 else f", or numbers leave single precision (float32), {OF_SINGLE}"
     if undefined is not None:
-        raise SamplingError(_without_gradient(flat, undefined))
+        raise SamplingError(_without_gradient(flat, undefined, single))
     kept = f" with the values that were given for {', '.join(values)}" if values else ""
     raise SamplingError(
         f"No starting point{kept} has a finite log density{_culprits(flat, z)}: the data are impossible under the params that "
-        "the priors allow, the simulator returns NaN, or a covariance is not positive definite. Look at "
+        f"the priors allow, the simulator returns NaN, or a covariance is not positive definite{single}. Look at "
         "ck.prior_predictive(bound)."
     )
 
 
-def _without_gradient(flat: Flat, gradient: Tensor) -> str:
+OF_SINGLE = (
+    "which holds nothing above 3e38 or below 1e-45, squares included: take units in which numbers are near 1, or double "
+    "precision, torch.set_default_dtype(torch.float64) before the model is built"
+)
+
+
+def _without_gradient(flat: Flat, gradient: Tensor, single: str) -> str:
     """What is wrong where the density is finite but its gradient is not."""
     parts = {name: slot.of(gradient) for name, slot in flat.slots.items()}
     wrong = [name for name, part in parts.items() if not bool(torch.isfinite(part).all())]
     first = parts[wrong[0]].reshape(-1)
     seen = "NaN" if bool(torch.isnan(first).any()) else "infinite"
     return (
-        f"The log density is finite, but its gradient by {', '.join(wrong)} is {seen}, so that no sampler and no fit can follow it. "
-        "A choice such as torch.where(x > 0, torch.sqrt(x), 0) does that: the branch that is not taken has the slope of a root at "
-        "zero or of a negative number, and zero times NaN is NaN. Give that branch a number that it can take, too: "
-        "torch.where(x > 0, torch.sqrt(torch.where(x > 0, x, 1)), 0). A norm or a root at exactly zero has no slope either."
+        f"The log density is finite, but its gradient by {', '.join(wrong)} is {seen}, so that no sampler and no fit can "
+        "follow it. A choice such as torch.where(x > 0, torch.sqrt(x), 0) does that: the branch that is not taken has the "
+        "slope of a root at zero or of a negative number, and zero times NaN is NaN. Give that branch a number that it can "
+        "take, too: torch.where(x > 0, torch.sqrt(torch.where(x > 0, x, 1)), 0). A norm or a root at exactly zero has no "
+        f"slope either{single}."
     )
 
 
@@ -111,7 +120,11 @@ def _culprits(flat: Flat, z: Tensor | None) -> str:
         wrong = ~torch.isfinite(node["log_prob"]) if "log_prob" in node else torch.zeros(0)
         if bool(wrong.any()):
             index = tuple(wrong.nonzero()[0].tolist())
-            found.append(f"{name} ({node['log_prob'][index].item():g} at index {index})")
+            beyond = "".join(
+                f", whose {argument} of {value.item():g} is outside of where {type(base_of(node['fn'])).__name__} is defined"
+                for argument, value in is_outside(node["fn"])
+            )
+            found.append(f"{name} ({node['log_prob'][index].item():g} at index {index}{beyond})")
     return f"; none have {', '.join(found)}" if found else ""
 
 

@@ -15,8 +15,8 @@ from ..bridge.circular import CircularReparam
 from ..bridge.offsets import offsets_of
 from ..bridge.reparametrise import NonCentered
 from ..bridge.supports import describe_support
-from ..errors import ModelError, SamplingError
-from ..graph.plates.distributions import parts, without_validation
+from ..errors import SamplingError
+from ..graph.plates.distributions import without_validation
 
 __all__ = ["check_values", "to_sampled_values"]
 
@@ -38,7 +38,8 @@ def to_sampled_values(bound: BoundModel, values: Mapping[str, Any], noncentered:
     unknown = [name for name in values if name not in sites]
     if unknown:
         raise SamplingError(f"There is no site {', '.join(unknown)}; the sites are {', '.join(sites)}.")
-    given = {name: _in_batch_dims(sites[name], value) for name, value in values.items()}
+    dtype = _precision(bound)
+    given = {name: _in_batch_dims(sites[name], value, dtype) for name, value in values.items()}
     decisions = bound.decisions(noncentered)
     for name, one in decisions.items():
         if one.circle is not None and name in given:
@@ -73,7 +74,8 @@ def check_values(bound: BoundModel, values: Mapping[str, Any], what: str) -> Non
         SamplingError: They are not.
     """
     sites = {site.name: site for site in bound.plan.sites}
-    given = {name: _in_batch_dims(sites[name], value) for name, value in values.items() if name in sites}
+    dtype = _precision(bound)
+    given = {name: _in_batch_dims(sites[name], value, dtype) for name, value in values.items() if name in sites}
     for name, value in given.items():
         if not bool(torch.isfinite(value).all()):
             raise SamplingError(f"{what} of {name} must be finite; got {_first(value, ~torch.isfinite(value))}.")
@@ -84,8 +86,8 @@ def check_values(bound: BoundModel, values: Mapping[str, Any], what: str) -> Non
         inside = support.check(value)
         if not bool(inside.all()):
             raise SamplingError(
-                f"{what} of {name} lies outside of the support of its prior {sites[name].source.prior}, {_said(support)}: got "
-                f"{_first(value, ~inside)}."
+                f"{what} of {name} lies outside of the support of its prior {sites[name].source.prior}, "
+                f"{describe_support(support)}: got {_first(value, ~inside)}."
             )
 
 
@@ -94,22 +96,14 @@ def _first(value: Tensor, wrong: Tensor) -> str:
     return f"{value[index].tolist()}" + (f" at index {index}" if index else "")
 
 
-def _said(support: Any) -> str:
-    return describe_support(support)
+def _precision(bound: BoundModel) -> torch.dtype:
+    """The precision of a model's params."""
+    return torch.float64 if bound.plan.layout.double else torch.get_default_dtype()
 
 
-def _precision(site: Any) -> torch.dtype:
-    """The dtype of a site's draws."""
+def _in_batch_dims(site: Any, value: Any, dtype: torch.dtype) -> Tensor:
     try:
-        found = [tensor.dtype for tensor in parts(site.template).tensors if tensor.is_floating_point()]
-    except ModelError:
-        found = []
-    return found[0] if found else torch.get_default_dtype()
-
-
-def _in_batch_dims(site: Any, value: Any) -> Tensor:
-    try:
-        tensor = torch.as_tensor(value, dtype=_precision(site))
+        tensor = torch.as_tensor(value, dtype=dtype)
     except (TypeError, ValueError, RuntimeError) as error:
         raise SamplingError(f"The value of {site.name} is no number or array: {error}") from None
     if tuple(tensor.shape) != tuple(site.draw_shape):

@@ -13,13 +13,14 @@ __all__ = ["find_trouble"]
 RHAT, ESS = 1.01, 400
 
 
-def find_trouble(posterior: az.InferenceData) -> list[str]:
+def find_trouble(posterior: az.InferenceData, rounded: bool = False) -> list[str]:
     """Where chains disagree, draws are too dependent, or trajectories diverged (Vehtari et al. 2021).
 
     Of many chains in groups that start at the same point it is the groups that have to agree (Margossian et al. 2024).
 
     Args:
         posterior: The draws.
+        rounded: Whether single precision is known to be too coarse, which is then the first thing to mend.
 
     Returns:
         What is wrong, and what to do about it, a sentence each.
@@ -27,10 +28,10 @@ def find_trouble(posterior: az.InferenceData) -> list[str]:
     messages = []
     divergences = int(posterior["sample_stats"]["diverging"].sum())
     if divergences:
-        messages.append(
-            f"{divergences} draws diverged: the posterior has places that NUTS cannot reach. Raise target_accept=, or look "
-            "at priors of scales."
-        )
+        because = "the posterior has places that NUTS cannot reach. Raise target_accept=, or look at priors of scales."
+        if rounded:
+            because = "in single precision the density has steps. Take double precision, as another warning says."
+        messages.append(f"{divergences} draws diverged: {because}")
     if posterior["posterior"].sizes["chain"] > 1:
         messages += _disagreement(posterior)
     return messages

@@ -42,7 +42,7 @@ def point(posterior: az.InferenceData, module: Any, stat: str | int = "mean") ->
         ...         super().__init__()
         ...         self.mu = ck.Param("mu", shape=())
         >>> module = Mean()
-        >>> posterior = az.from_dict(posterior={"mu": np.array([[1.0, 2.0, 6.0]])})
+        >>> posterior = az.from_dict(posterior={"mu": np.array([[1.0, 2.0, 6.0]], dtype="float32")})
         >>> module.set_values(ck.point(posterior, module, stat="median"))
         >>> module.mu.value
         tensor(2.)
@@ -69,9 +69,15 @@ def point(posterior: az.InferenceData, module: Any, stat: str | int = "mean") ->
         else:
             value = draws.isel(chain=int(stat) // group.sizes["draw"], draw=int(stat) % group.sizes["draw"])
         shape = placement.root_shape + placement.plate_shape + placement.shape
-        dtype = placement.param.dtype or torch.get_default_dtype()
-        found[placement.site] = torch.as_tensor(value.values.copy(), dtype=dtype).reshape(shape)
+        found[placement.site] = _as_tensor(value, placement.param).reshape(shape)
     return found
+
+
+def _as_tensor(value: xr.DataArray, param: Any) -> Tensor:
+    """A value as a tensor: of the dtype that the param declares, or of that of the draws, so that no digits are lost."""
+    tensor = torch.as_tensor(value.values.copy())
+    declared = getattr(param, "declared_dtype", None)
+    return tensor.to(declared or (tensor.dtype if tensor.is_floating_point() else torch.get_default_dtype()))
 
 
 def _mean(draws: xr.DataArray) -> xr.DataArray:

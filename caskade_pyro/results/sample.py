@@ -12,9 +12,10 @@ import numpy as np
 
 from ..bridge.bound import BoundModel, check_bound
 from ..bridge.reparametrise import NonCentered
+from ..bridge.resolution import roundings
 from ..bridge.turns import in_turn
 from ..density import LogDensity, Metric, find_blocks
-from ..errors import ConvergenceWarning, SamplingError
+from ..errors import ConvergenceWarning, PrecisionWarning, SamplingError
 from ..graph.arguments import flag, names, number, whole
 from ..inference.chains import Draws, run_chains
 from ..inference.engines import choose_engine
@@ -26,6 +27,7 @@ from .diagnostics import find_trouble
 from .fit import Fit
 from .keep import Attempts, result_of
 from .metric import Metrical, make_metric, metric_of_fit
+from .resolution import unresolved
 from .starting import Start, check_start, starting_points
 
 __all__ = ["sample"]
@@ -156,8 +158,10 @@ def sample(
         posterior = result_of(
             density, drawn, lambda: _attributes(density, settings, drawn) | seconds | grouped, attempts
         )
-        trouble: list[str] = attempts("diagnostics", lambda: find_trouble(posterior), list) if drawn.complete else []
+        coarse, trouble = _trouble(bound, posterior, attempts) if drawn.complete else ([], [])
     attempts.warn(stacklevel=2)
+    for message in coarse:
+        warn(PrecisionWarning(message), stacklevel=2)
     _warn(trouble, drawn, draws, chains)
     return posterior
 
@@ -180,6 +184,14 @@ def _attributes(density: LogDensity, settings: ChainSettings, drawn: Draws) -> d
         "engine": settings.engine,
         "density": f"{density.form}{why}",
     }
+
+
+def _trouble(bound: BoundModel, posterior: az.InferenceData, attempts: Attempts) -> tuple[list[str], list[str]]:
+    """What single precision does not resolve, and what else is wrong with the draws."""
+    coarse: list[str] = attempts("a look at the precision", lambda: unresolved(bound, posterior), list)
+    rounded = bool(coarse or attempts("a look at the precision", lambda: roundings(bound), list))
+    trouble: list[str] = attempts("diagnostics", lambda: find_trouble(posterior, rounded), list)
+    return coarse, trouble
 
 
 def _warn(trouble: Sequence[str], drawn: Draws, draws: int, chains: int) -> None:

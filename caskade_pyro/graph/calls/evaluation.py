@@ -19,6 +19,7 @@ from torch._C._functorch import maybe_current_level
 from torch.compiler import is_compiling
 
 from ...errors import ActiveStateError, GraphError
+from ..nodes.arrays import in_double
 from .ambient import overrides_below
 
 if TYPE_CHECKING:
@@ -71,14 +72,18 @@ class Evaluation:
         standpoint: From where the call sees the graph.
         values: What it is given, by param.
         outer: The evaluation whose values are seen where this one has none.
+
+    Attributes:
+        double: Whether values that were given as numbers of Python are seen in double.
     """
 
-    __slots__ = ("_known", "_reading", "level", "outer", "previous", "scoped", "standpoint", "values")
+    __slots__ = ("_known", "_reading", "double", "level", "outer", "previous", "scoped", "standpoint", "values")
 
     def __init__(self, standpoint: Standpoint, values: dict[Param, Tensor], outer: Evaluation | None = None) -> None:
         self.standpoint = standpoint
         self.values = values
         self.outer = outer
+        self.double: bool = standpoint.layout.double or (outer is not None and outer.double)
         self.level = functorch_level()
         self.scoped = False
         self.previous: Evaluation | None = None
@@ -110,6 +115,12 @@ class Evaluation:
         """Make the former evaluation the current one again, whatever happened."""
         _state.current = self.previous
 
+    def widen(self) -> Evaluation:
+        """Look at numbers of Python in double from now on, those that the call was given too."""
+        self.double = True
+        self.values = {param: in_double(value) for param, value in self.values.items()}
+        return self
+
     def scope(self, values: dict[Param, Tensor]) -> Evaluation:
         """An evaluation of the same call in which some values differ and new ones do not outlive it."""
         scope = Evaluation(self.standpoint, values, self)
@@ -133,7 +144,7 @@ class Evaluation:
             if value is not None:
                 return value
             if not param.pointer:
-                return param.stored_value
+                return param.exact_value if self.double else param.stored_value
             target = param.target
             if target is None or self.standpoint.layout.plates:
                 return self._pointer_value(param)
@@ -190,7 +201,7 @@ class Evaluation:
     def _follow(self, param: Param) -> Tensor | None:
         """What a pointer gives where it stands: outside of a plate from all members, inside of it for each of them."""
         if not self.layout.plates:
-            return param.follow()
+            return in_double(param.follow()) if self.double else param.follow()
         from ..plates.members import pointer_over_plates
 
         return pointer_over_plates(self, param)

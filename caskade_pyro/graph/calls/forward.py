@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from torch import Tensor
+from torch import Tensor, float64
 from torch.compiler import is_compiling
 
 from ...errors import ActiveStateError, FillParamsError
@@ -70,7 +70,10 @@ def forward(method: Method) -> Method:
             read_graph(self)
         wiring = signature.wiring(self)
         args, params, kwargs = wiring.take_params(args, kwargs)
-        with open_call(self, params) as evaluation:
+        evaluation = open_call(self, params)
+        if not evaluation.double and any(is_double(one) for one in (*args, *kwargs.values())):
+            evaluation.widen()
+        with evaluation:
             return wiring.run(evaluation, args, kwargs)
 
     # The compiler counts its versions by code object, so each method has its own; tracebacks show the method's name.
@@ -108,7 +111,15 @@ def open_evaluation(module: ParamHolder, params: Any) -> Evaluation:
             check_entry(module, around, standpoint.inside)
         if standpoint.carries:
             enter_constants(module, around, standpoint.inside, values)
-    return Evaluation(standpoint, values, around)
+    evaluation = Evaluation(standpoint, values, around)
+    if not evaluation.double and any(is_double(value) for value in values.values()):
+        evaluation.widen()
+    return evaluation
+
+
+def is_double(value: Any) -> bool:
+    """Whether a value is a tensor in double precision."""
+    return isinstance(value, Tensor) and value.dtype is float64
 
 
 def given_values(

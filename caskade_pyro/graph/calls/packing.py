@@ -22,7 +22,7 @@ from ...errors import (
     ParamConfigurationError,
     ParamTypeError,
 )
-from ..nodes.arrays import as_array
+from ..nodes.arrays import as_array, of_numbers
 from ..nodes.shapes import Shape, Template, broadcast_shapes, fits, show
 from ..nodes.structure import is_param
 from ..plates.layout import PlateLayout
@@ -267,13 +267,14 @@ def as_value(param: Param, path: str, value: Any) -> Tensor:
     """
     template = param.declared_shape
     if isinstance(value, Tensor):
-        tensor = value
+        tensor = as_inexact(param, value)
     else:
         try:
-            tensor = torch.as_tensor(as_array(value), dtype=param.dtype, device=param.device)
+            tensor = torch.as_tensor(as_array(value), dtype=_dtype_of(param), device=param.device)
         except (TypeError, ValueError, RuntimeError) as error:
             raise ParamTypeError(f"Param {path}: {value!r} is no number, array or tensor ({error}).") from None
-    tensor = as_inexact(param, tensor)
+        tensor = as_inexact(param, tensor)
+        tensor = of_numbers(tensor, value) if param.declared_dtype is None else tensor
     if template is not None:
         split = tensor.ndim - len(template)
         if split < 0 or not fits(tuple(tensor.shape[split:]), template):
@@ -282,6 +283,12 @@ def as_value(param: Param, path: str, value: Any) -> Tensor:
                 "batch dims go in front of it."
             )
     return tensor
+
+
+def _dtype_of(param: Param) -> torch.dtype | None:
+    """The dtype that a value is brought to; None where it keeps its own, as it does of a param in the default precision."""
+    known = param.dtype
+    return None if param.declared_dtype is None and known == torch.get_default_dtype() else known
 
 
 # Putting together

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...errors import InvalidValueWarning, ParamConfigurationError
 from ..calls.evaluation import functorch_level
+from .arrays import in_double
 from .node import Node
 from .paths import node_path
 from .role import Role
@@ -25,6 +26,7 @@ class Bounded(Node, ABC):
     _role: Role
     _stored: Tensor | None
     _valid: tuple[Tensor | None, Tensor | None]
+    _exact_valid: tuple[Tensor | None, Tensor | None]
     _cyclic: bool
 
     @abstractmethod
@@ -49,6 +51,11 @@ class Bounded(Node, ABC):
     def valid(self, valid: tuple[Any, Any] | None) -> None:
         self._set_bounds(valid, self._cyclic)
 
+    @property
+    def exact_valid(self) -> tuple[Tensor | None, Tensor | None]:
+        """As `valid`; bounds given as numbers of Python are in double, whatever the default precision."""
+        return self._exact_valid
+
     def _set_bounds(self, valid: tuple[Any, Any] | None, cyclic: bool) -> None:
         self._refuse_while_active("bound", self.name)
         low, high = (None, None) if valid is None else self._as_bounds(valid)
@@ -56,9 +63,10 @@ class Bounded(Node, ABC):
             raise ParamConfigurationError(
                 f"Param {node_path(self)} is cyclic: it needs valid=(low, high), the circle's ends."
             )
-        if low is not None and high is not None and bool((low >= high).any()):
+        if low is not None and high is not None and bool((in_double(low) >= in_double(high)).any()):
             raise ParamConfigurationError(f"Param {node_path(self)}: valid=({low}, {high}) must be low < high.")
         self._valid, self._cyclic = (low, high), bool(cyclic)
+        self._exact_valid = in_double(low), in_double(high)
         self._invalidate()
         self.is_valid()
 
@@ -135,5 +143,7 @@ class Bounded(Node, ABC):
         return constrained(self._as_tensor(value, Role.DYNAMIC), self._valid, self._cyclic)
 
     def _move_bounds(self, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
-        low, high = (None if bound is None else bound.to(device=device, dtype=dtype) for bound in self._valid)
-        self._valid = (low, high)
+        held = self._valid if dtype is None else self._exact_valid
+        low, high = (None if bound is None else bound.to(device=device, dtype=dtype) for bound in held)
+        exact_low, exact_high = (None if bound is None else bound.to(device=device) for bound in self._exact_valid)
+        self._valid, self._exact_valid = (low, high), ((exact_low, exact_high) if dtype is None else (low, high))

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...errors import ActiveStateError, GraphError, ParamConfigurationError, ParamTypeError
 from ..calls.ambient import override_of
 from ..calls.evaluation import active_evaluation, outside_of_calls
-from .arrays import as_array
+from .arrays import as_array, carried, in_double, of_numbers
 from .bounded import Bounded
 from .node import Node
 from .paths import node_path
@@ -88,12 +88,14 @@ class Param(Bounded, Pointing):
         super().__init__(name, link=link, description=description)
         self._role = Role.DYNAMIC if dynamic or (dynamic is None and value is None) else Role.STATIC
         self._stored: Tensor | None = None
+        self._exact: Tensor | None = None
         self._pointer: Pointer | None = None
         self._shape: Template | None = None if shape is None else as_shape(shape, f"shape of param {name!r}")
         self._batch_shape: Shape | None = None
         self._dtype = dtype
         self._device = device
         self._valid: tuple[Tensor | None, Tensor | None] = (None, None)
+        self._exact_valid: tuple[Tensor | None, Tensor | None] = (None, None)
         self._cyclic = False
         self._group = 0
         self._prior: Prior | None = None
@@ -232,6 +234,12 @@ class Param(Bounded, Pointing):
         return self._stored
 
     @property
+    def exact_value(self) -> Tensor | None:
+        """As `stored_value`; a value given as numbers of Python is in double, whatever the default precision."""
+        exact, stored = self._exact, self._stored
+        return stored if exact is None or stored is None else exact.to(stored.device)
+
+    @property
     def value(self) -> Tensor | None:
         """The value: during a call the one of that call, otherwise the one that the graph holds."""
         evaluation = active_evaluation(self)
@@ -252,7 +260,8 @@ class Param(Bounded, Pointing):
                     f"Param {node_path(self)} is {self.node_type} and cannot be set during a call. "
                     "Only a live param can: make it one with to_static(None) before the call."
                 )
-            evaluation.set_live(self, self._as_tensor(value, Role.STATIC))
+            given = self._as_tensor(value, Role.STATIC)
+            evaluation.set_live(self, in_double(given) if evaluation.double else given)
         elif isinstance(value, Param) or callable(value):
             self.to_pointer(value)
         else:
@@ -266,6 +275,8 @@ class Param(Bounded, Pointing):
 
     def _store(self, role: Role, value: Tensor | None) -> None:
         former = (self._role, None if self._stored is None else self._stored.shape)
+        if value is not self._stored:
+            self._exact = None if value is None else carried(value)
         self._role, self._stored, self._pointer = role, value, None
         if former != (role, None if value is None else value.shape):
             self._invalidate()
@@ -281,7 +292,7 @@ class Param(Bounded, Pointing):
         given_as_numbers = not isinstance(value, (Tensor, np.ndarray)) and tensor.dtype is not torch.bool
         if not inexact and self._dtype is None and (role is Role.DYNAMIC or given_as_numbers):
             tensor = tensor.to(torch.get_default_dtype())
-        return tensor
+        return of_numbers(tensor, value) if self._dtype is None else tensor
 
     def _accept(self, value: Any, role: Role) -> Tensor:
         """A value as a tensor, if it has the shape that this param declares."""
@@ -394,6 +405,11 @@ class Param(Bounded, Pointing):
         self._invalidate()
 
     @property
+    def declared_dtype(self) -> torch.dtype | None:
+        """The dtype that was declared; None if none was."""
+        return self._dtype
+
+    @property
     def dtype(self) -> torch.dtype | None:
         """The dtype of the value, where it is known."""
         value = self._stored
@@ -408,7 +424,10 @@ class Param(Bounded, Pointing):
     def _to(self, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
         self._device = device if device is not None else self._device
         self._dtype = dtype if dtype is not None else self._dtype
-        self._stored = None if self._stored is None else self._stored.to(device=device, dtype=dtype)
+        if self._stored is not None:
+            held = self._stored if dtype is None else self.exact_value
+            self._stored = cast("Tensor", held).to(device=device, dtype=dtype)
+        self._exact = self._exact if dtype is None else None
         self._move_bounds(device, dtype)
 
     def __repr__(self) -> str:

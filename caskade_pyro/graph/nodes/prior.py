@@ -6,10 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
+from torch import Tensor
 from torch.distributions import Distribution
 
 from ...errors import ModelError, ParamTypeError
 from ..plates.distributions import arguments
+from .arrays import NUMBERS, as_array
 from .structure import is_param
 
 if TYPE_CHECKING:
@@ -81,7 +85,15 @@ def prior(factory: Callable[..., Distribution], *args: Any, **kwargs: Any) -> Pr
             f"ck.prior needs a distribution class first, as in ck.prior(dist.Normal, mean, scale); got {factory!r}. "
             "A ready-made distribution is a prior as it is."
         )
-    return Prior(factory, args, kwargs)
+    return Prior(factory, tuple(map(_as_tensor, args)), {name: _as_tensor(value) for name, value in kwargs.items()})
+
+
+def _as_tensor(value: Any) -> Any:
+    """An array of numbers as a tensor of its own precision; everything else as it is."""
+    if isinstance(value, Tensor) or is_param(value) or not hasattr(value, "__array__") or isinstance(value, np.generic):
+        return value
+    found = as_array(value)
+    return torch.tensor(found) if isinstance(found, np.ndarray) and found.dtype.kind in NUMBERS else value
 
 
 def as_prior(value: object, param_name: str) -> Prior | None:

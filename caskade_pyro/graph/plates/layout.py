@@ -8,11 +8,12 @@ the Pyro plates, the boxes of diagrams and the dims of draws. It relies on a sma
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from ...errors import PlateError
+from ..nodes.arrays import in_double
 from ..nodes.declaration import PlateDeclaration
 from ..nodes.shapes import Shape, broadcast_shapes, show
 from ..nodes.structure import is_param
@@ -22,6 +23,8 @@ from .standpoint import Standpoint
 from .subsample import ALL_MEMBERS, Picks
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..nodes.node import Node
     from ..nodes.param import Param
 
@@ -81,6 +84,7 @@ class PlateLayout:
         paths: The path of every node from the root.
         chains: The plates around every node, outermost first.
         picks: The members that a run sees of plates that are subsampled; all by default.
+        double: Whether values that the graph was given as numbers of Python are seen in double.
         remembered: What others derive from the layout and want to keep as long as it.
     """
 
@@ -90,7 +94,29 @@ class PlateLayout:
     paths: Mapping[Node, str] = field(repr=False)
     chains: Mapping[Node, tuple[str, ...]] = field(repr=False)
     picks: Picks = field(default=ALL_MEMBERS, repr=False, compare=False)
+    double: bool = field(default=False, repr=False, compare=False)
     remembered: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def doubled(self) -> PlateLayout:
+        """The same layout for a model in double precision."""
+        found: PlateLayout | None = self if self.double else self.remembered.get("doubled")
+        if found is None:
+            found = self.remembered["doubled"] = replace(self, double=True, remembered={})
+        return found
+
+    def held(self, param: Any) -> Tensor | None:
+        """The value that the graph holds of a param, in the precision of the model."""
+        value: Tensor | None = param.value
+        # Params of the package `caskade` have but one value; a context may override that of ours.
+        held = self.double and value is not None and value is getattr(param, "stored_value", None)
+        return param.exact_value if held else in_double(value) if self.double else value
+
+    def bounds(self, param: Any) -> tuple[Tensor | None, Tensor | None]:
+        """The bounds of a param, in the precision of the model."""
+        found: tuple[Tensor | None, Tensor | None] = getattr(
+            param, "exact_valid" if self.double else "valid", param.valid
+        )
+        return found
 
     def plate(self, name: str) -> Plate:
         """The plate of this name.

@@ -12,6 +12,7 @@ from torch import Tensor
 from ...errors import FillParamsError, PlateError
 from ..arguments import check_one_of, shown, whole
 from ..calls.evaluation import Evaluation, current_evaluation
+from ..nodes.arrays import in_double
 from ..nodes.shapes import show
 from ..nodes.structure import is_param
 from .batching import over_members
@@ -273,7 +274,7 @@ def pointer_over_plates(evaluation: Evaluation, param: Param) -> Tensor | None:
                 "for by one of them. Let it read a pointer that stands outside of both plates instead."
             )
     if around is evaluation:
-        return param.follow()
+        return in_double(param.follow()) if evaluation.double else param.follow()
     with around.scope({}) as scope:
         return scope.value(param)
 

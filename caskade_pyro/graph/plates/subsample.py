@@ -44,7 +44,7 @@ ALL_MEMBERS = Picks()
 
 def resized(layout: PlateLayout, sizes: Mapping[str, int]) -> PlateLayout:
     """The layout of a graph whose plates have other sizes."""
-    key = ("resized", *sorted(sizes.items()))
+    key = ("resized", layout.double, *sorted(sizes.items()))
     if key not in layout.remembered:
         layout.remembered[key] = replace(
             layout,
@@ -71,9 +71,7 @@ def picked_constants(layout: PlateLayout, picks: Picks) -> dict[Any, Tensor]:
         return found
     for placement in layout.placements:
         param: Any = placement.param
-        # Params of the package `caskade` have but one value.
-        stored = "stored_value" if hasattr(param, "stored_value") else "value"
-        value = getattr(param, stored) if param.static else None
+        value = layout.held(param) if param.static else None
         if value is not None and any(name in picks.indices for name in placement.plates):
             batch = value.ndim - len(placement.shape)
             found[param] = picks.rows(value, placement.chain[:batch], max(0, batch - len(placement.chain)))
