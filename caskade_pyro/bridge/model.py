@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyro
+from pyro import poutine
 from torch import Tensor
 
 from ..errors import ObservationError
@@ -15,6 +16,7 @@ from ..graph.plates.layout import PlateLayout, plate_layout
 from ..graph.plates.subsample import Picks
 from .bound import BoundModel
 from .data import Data, as_data, prepare
+from .guard import Guard, Parents, plain_shapes
 from .inputs import as_input
 from .plan import Plan, subsampled
 from .preflight import Call, make_plan
@@ -34,12 +36,14 @@ class _Memory:
         plan: What is known of the model.
         data: The data, looked at once.
         views: By the sizes of subsamples, the plan of a run that looks at these.
+        parents: By site, those that it depends on; empty until Pyro asks.
     """
 
     key: Any
     plan: Plan
     data: dict[str, Data] = field(default_factory=dict)
     views: dict[Any, Plan] = field(default_factory=dict)
+    parents: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class PyroModel:
@@ -150,20 +154,38 @@ class PyroModel:
             predict: Whether to sample the data, in the shapes of those that are given.
         """
         plan = self.plan(args, kwargs, data)
-        run = self._start(plan, subsample_size)
-        run.sample()
-        outcome = run.simulate(self.simulator(args, kwargs))
-        run.report(outcome.reported)
-        run.observe(outcome.predicted, {} if predict else self._prepared(plan, data))
+        with plain_shapes(), Guard(_prior_parents(plan)) as guard:
+            run = self._start(plan, subsample_size)
+            run.sample()
+            if guard.tracked:
+                guard.parents.update(self._parents(args, kwargs, data))
+            outcome = run.simulate(self.simulator(args, kwargs))
+            run.report(outcome.reported)
+            run.observe(outcome.predicted, {} if predict else self._prepared(plan, data))
         return outcome.prediction
 
     def latents(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], data: Mapping[str, Tensor], subsample_size: SubsampleSize
     ) -> None:
         """Sample the params alone, as the full model does, and report what pointers make of them."""
-        run = self._start(self.plan(args, kwargs, data), subsample_size)
-        run.sample()
-        run.report_pointers()
+        plan = self.plan(args, kwargs, data)
+        with plain_shapes(), Guard(_prior_parents(plan)) as guard:
+            run = self._start(plan, subsample_size)
+            run.sample()
+            if guard.tracked:
+                guard.parents.update(self._parents(args, kwargs, data))
+            run.report_pointers()
+
+    def _parents(self, args: tuple[Any, ...], kwargs: dict[str, Any], data: Mapping[str, Tensor]) -> Parents:
+        """By site, those that it depends on directly."""
+        memory = self._memory
+        if memory is None:
+            return {}
+        if not memory.parents:
+            with poutine.block():
+                described = BoundModel(self, args, kwargs, dict(data), {}).describe()
+            memory.parents.update({site.name: site.parents for site in described.sites})
+        return memory.parents
 
     def _start(self, plan: Plan, subsample_size: SubsampleSize) -> Run:
         """Open a run, with the members that it looks at."""
@@ -221,6 +243,12 @@ class PyroModel:
 
     def __repr__(self) -> str:
         return f"PyroModel({self.method.__qualname__} of {self.module!r})"
+
+
+def _prior_parents(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """By site of a param, those that its prior depends on."""
+    paths = plan.layout.paths
+    return {site.name: tuple(paths[one] for one in site.source.parents) for site in plan.sites if site.source.parents}
 
 
 def _as_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

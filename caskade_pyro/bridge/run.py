@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pyro
+from pyro.ops.provenance import detach_provenance
 from pyro.poutine.runtime import Message, apply_stack
 from torch import Tensor
 
@@ -110,6 +111,7 @@ class Run:
             run = tuple(drawn.shape[: max(0, dims - self.plan.depth)])
             batch = site.plates.padded(self.plan.depth if run else max(dims, len(site.plates.batch_shape)))
             front = (1,) * (len(self.batch) - len(run)) + run
+            drawn = detach_provenance(drawn)  # which a vmap would lose; the guard tells it to what is computed
             try:
                 found[param] = drawn.expand(run + batch + site.shape).reshape(front + site.value_shape)
             except RuntimeError:
