@@ -59,9 +59,13 @@ def test_losses_are_those_by_hand(loss, name):
 
 KERNELS = {
     "nuts": lambda model: infer.NUTS(model, step_size=0.01, adapt_step_size=False, max_tree_depth=3),
-    "nuts jit": lambda model: infer.NUTS(model, step_size=0.01, adapt_step_size=False, max_tree_depth=3, jit_compile=True, **JIT),
+    "nuts jit": lambda model: infer.NUTS(
+        model, step_size=0.01, adapt_step_size=False, max_tree_depth=3, jit_compile=True, **JIT
+    ),
     "hmc": lambda model: infer.HMC(model, step_size=0.01, num_steps=3, adapt_step_size=False),
-    "hmc jit": lambda model: infer.HMC(model, step_size=0.01, num_steps=3, adapt_step_size=False, jit_compile=True, **JIT),
+    "hmc jit": lambda model: infer.HMC(
+        model, step_size=0.01, num_steps=3, adapt_step_size=False, jit_compile=True, **JIT
+    ),
     "random walk": lambda model: infer.RandomWalkKernel(model, init_step_size=0.01),
 }
 
@@ -132,7 +136,9 @@ def test_svgd_takes_a_bound_model(name):
 def test_reparametrisations_of_pyro(name):
     """Pyro's own reparametrisations act on a bound model as on the one by hand."""
     pair = PAIRS[name]()
-    sites = {site.name: LocScaleReparam(0.0) for site in pair.bound.plan.sites if "Normal" in str(site.source.prior)[:6]}
+    sites = {
+        site.name: LocScaleReparam(0.0) for site in pair.bound.plan.sites if "Normal" in str(site.source.prior)[:6]
+    }
     found = []
     for model in (pair.bound, pair.by_hand):
         pyro.set_rng_seed(1)
@@ -149,7 +155,9 @@ def test_neutra_takes_a_bound_model():
     guide = autoguide.AutoDiagonalNormal(bound)
     SVI(bound, guide, pyro.optim.Adam({"lr": 0.01}), infer.Trace_ELBO()).step()
     moved = NeuTraReparam(guide).reparam(bound)
-    sampler = MCMC(infer.NUTS(moved, step_size=0.01, adapt_step_size=False, max_tree_depth=3), 2, 1, disable_progbar=True)
+    sampler = MCMC(
+        infer.NUTS(moved, step_size=0.01, adapt_step_size=False, max_tree_depth=3), 2, 1, disable_progbar=True
+    )
     sampler.run()
     assert len(sampler.get_samples()) == 1
 

@@ -21,7 +21,9 @@ class Star(ck.Module):
     def __init__(self):
         super().__init__()
         self.mass = ck.Param("mass", shape=())
-        self.place = ck.Param("place", shape=(2,), prior=dist.MultivariateNormal(torch.tensor([0.5, 1.0]), torch.eye(2)))
+        self.place = ck.Param(
+            "place", shape=(2,), prior=dist.MultivariateNormal(torch.tensor([0.5, 1.0]), torch.eye(2))
+        )
         self.colour = ck.Param("colour", shape=(), prior=dist.Normal(torch.tensor([0.1, 0.2, 0.3]), 1.0))
         self.error = ck.Param("error", torch.tensor([0.5, 0.6, 0.7]), batch_shape=(3,), shape=())
 
@@ -39,7 +41,9 @@ class Cluster(ck.Module):
         self.hierarchical_link("stars", star, size=3)
         self.mean = ck.Param("mean", shape=(), prior=dist.Normal(torch.tensor(0.5), torch.tensor(1.0)))
         self.width = ck.Param("width", torch.tensor(1.5), shape=())
-        self.shift = ck.Param("shift", shape=(2,), prior=dist.TransformedDistribution(dist.Normal(torch.zeros(2), 1.0), SHIFTED))
+        self.shift = ck.Param(
+            "shift", shape=(2,), prior=dist.TransformedDistribution(dist.Normal(torch.zeros(2), 1.0), SHIFTED)
+        )
         self.rate = ck.Param("rate", shape=(), prior=ck.prior(dist.Gamma, torch.tensor(2.0), torch.tensor(3.0)))
         self.level = ck.Param("level", shape=(), prior=ck.prior(dist.Normal, self.width, 1.0))
         star.mass.prior = ck.prior(dist.Normal, self.mean, self.width)
@@ -164,7 +168,9 @@ def test_samplers_move_nothing_of_the_user():
     """NUTS of Pyro starts at copies, and what its draws are written over with stays in them."""
     bound = cluster()
     with Watched(bound) as watched:
-        sampler = MCMC(NUTS(bound, init_strategy=init.init_to_mean), num_samples=2, warmup_steps=2, disable_progbar=True)
+        sampler = MCMC(
+            NUTS(bound, init_strategy=init.init_to_mean), num_samples=2, warmup_steps=2, disable_progbar=True
+        )
         sampler.run()
         drawn = sampler.get_samples()
         for value in drawn.values():

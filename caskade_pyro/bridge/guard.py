@@ -89,7 +89,9 @@ def _copied(tensor: Tensor) -> Tensor:
     return tensor if fresh else tensor.clone()
 
 
-def with_tensors(thing: Any, change: Callable[[Tensor], Tensor], known: dict[int, tuple[Any, Any]] | None = None) -> Any:
+def with_tensors(
+    thing: Any, change: Callable[[Tensor], Tensor], known: dict[int, tuple[Any, Any]] | None = None
+) -> Any:
     """A distribution with other tensors in it, however deep they lie; what holds none is kept as it is.
 
     Args:
@@ -126,6 +128,9 @@ def _with_parts(thing: Any, change: Callable[[Tensor], Tensor], known: dict[int,
     return found
 
 
+_set_tracing_state: Callable[[Any], None] = torch._C._set_tracing_state  # type: ignore[attr-defined]  # not in its stubs
+
+
 class _PlainShapes(TorchFunctionMode):
     """Sizes of tensors are numbers, also where ``torch.jit.trace`` would make tensors of them."""
 
@@ -133,11 +138,11 @@ class _PlainShapes(TorchFunctionMode):
         if func not in _SIZES:
             return func(*args, **(kwargs or {}))
         state = torch._C._get_tracing_state()
-        torch._C._set_tracing_state(None)
+        _set_tracing_state(None)
         try:
             return func(*args, **(kwargs or {}))
         finally:
-            torch._C._set_tracing_state(state)
+            _set_tracing_state(state)
 
 
 _SIZES = frozenset({Tensor.shape.__get__, Tensor.size, Tensor.numel, Tensor.nelement, Tensor.__len__})  # type: ignore[attr-defined]
@@ -145,4 +150,4 @@ _SIZES = frozenset({Tensor.shape.__get__, Tensor.size, Tensor.numel, Tensor.nele
 
 def plain_shapes() -> AbstractContextManager[Any]:
     """Where ``torch.jit.trace`` runs, sizes stay numbers: those of a model are the same in each run."""
-    return _PlainShapes() if torch.jit.is_tracing() else nullcontext()
+    return _PlainShapes() if torch._C._get_tracing_state() is not None else nullcontext()

@@ -111,9 +111,9 @@ class Run:
             run = tuple(drawn.shape[: max(0, dims - self.plan.depth)])
             batch = site.plates.padded(self.plan.depth if run else max(dims, len(site.plates.batch_shape)))
             front = (1,) * (len(self.batch) - len(run)) + run
-            drawn = detach_provenance(drawn)  # which a vmap would lose; the guard tells it to what is computed
+            bare = detach_provenance(drawn)  # a vmap would lose it; the guard tells it to what is computed
             try:
-                found[param] = drawn.expand(run + batch + site.shape).reshape(front + site.value_shape)
+                found[param] = bare.expand(run + batch + site.shape).reshape(front + site.value_shape)
             except RuntimeError:
                 raise ModelError(
                     f"Site {site.name} has a value of shape {show(drawn.shape)} where {show(run + batch + site.shape)} is "

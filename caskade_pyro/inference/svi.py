@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,50 +13,23 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.infer import autoguide
-from pyro.infer.autoguide.initialization import init_to_median
+from pyro.infer.autoguide.effect import AutoMessenger
 from torch import Tensor
 
 from ..bridge.bound import BoundModel
+from ..bridge.distributions import NotFactorisedError
 from ..bridge.reparametrise import NonCentered
 from ..density.constrain import to_user_params
-from ..density.flat import Slot, make_flat
+from ..density.flat import make_flat
 from ..errors import SamplingError
-from .flat_guide import make_flat_guide
+from .guides import check_given, discrete_sites, make_guide
+from .pieces import draw_in_pieces
 from .progress import progress_bar
 from .seeds import seeded, stream_seed
-from .svi_steps import UNTRACEABLE, Steps, density_for, make_steps
+from .svi_steps import Steps, density_for, make_steps
+from .weights import Weighed, weigh
 
-__all__ = ["GUIDES", "Fitted", "run_svi"]
-
-GUIDES: dict[str, Callable[..., Any]] = {
-    "normal": autoguide.AutoNormal,
-    "full_rank": autoguide.AutoMultivariateNormal,
-    "low_rank": autoguide.AutoLowRankMultivariateNormal,
-    "laplace": autoguide.AutoLaplaceApproximation,
-    "delta": autoguide.AutoDelta,
-}
-
-
-MEDIAN_OF = 100
-"""A guide starts at the median of so many draws from the priors: that of few is by chance far from where wide ones begin."""
-
-DRAWS_AT_ONCE = 50
-"""Of how many draws the densities are computed side by side."""
-
-
-@dataclass(frozen=True)
-class Weighed:
-    """Draws from a guide, and how much likelier they are under the model.
-
-    Attributes:
-        z: Unconstrained, ``(draws, dim)``.
-        log_ratios: The log density of the model minus the guide's, ``(draws,)``.
-        slots: Where sites stand in a draw.
-    """
-
-    z: np.ndarray[Any, Any]
-    log_ratios: np.ndarray[Any, Any]
-    slots: Mapping[str, Slot]
+__all__ = ["Fitted", "run_svi"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +45,8 @@ class Fitted:
         params: The guide's own parameters: a param store of its own, so that fits do not meet in Pyro's global one.
         complete: Whether all steps were taken; False after an interrupt.
         engine: What took the steps: ``"compiled"``, ``"traced"`` or ``"pyro"``.
+        sites: The sites that the guide samples.
+        own: Whether the user wrote the guide, so that it opens its plates itself.
     """
 
     bound: BoundModel
@@ -82,6 +57,8 @@ class Fitted:
     params: Any
     complete: bool
     engine: str
+    sites: tuple[str, ...]
+    own: bool = False
 
     def draw(self, draws: int, seed: int) -> dict[str, np.ndarray[Any, Any]]:
         """Draws from the guide in the user's params, ``(draws, *plates, *shape)`` by site."""
@@ -97,42 +74,44 @@ class Fitted:
     def draw_sampled(self, draws: int) -> dict[str, Tensor]:
         """Draws from the guide as it describes them, offsets included, ``(draws, *Pyro's batch dims, *shape)`` by site."""
         with torch.no_grad(), self._whole():
-            one_by_one = [self.guide() for _ in range(draws)]
-        return {name: torch.stack([one[name].detach() for one in one_by_one]) for name in one_by_one[0]}
+            draw = self._piece_by_piece if self.own and self.bound.subsample_size else self._draw_one
+            one_by_one = [draw() for _ in range(draws)]
+        return {name: torch.stack([one[name].detach() for one in one_by_one]) for name in self.sites}
+
+    def _draw_one(self) -> dict[str, Tensor]:
+        trace: Any = poutine.trace(self.guide).get_trace()
+        return {name: trace.nodes[name]["value"] for name in self.sites}
+
+    def _piece_by_piece(self) -> dict[str, Tensor]:
+        return draw_in_pieces(self.guide, self.sites, self.bound.plan, self.bound.subsample_size)
 
     def weighed(self, draws: int, seed: int) -> Weighed | None:
-        """Draws from the guide with the density of the model beside its own; None for a guide without width."""
+        """Draws from the guide with the density of the model beside its own.
+
+        None for a guide without width, and for one that the user wrote of subsampled plates, which has no density of all.
+        """
+        if self.own and self.bound.subsample_size:
+            return None
         flat = make_flat(self.bound.whole().noncentered(self.noncentered))
         with seeded(seed), torch.no_grad(), self._whole():
-            guide = make_flat_guide(self.guide, flat)
-            noise = torch.zeros(draws, guide.sizes[1], dtype=guide.dtype)
-            if noise.numel() == 0:
-                return None
-            for row in noise:
-                guide.draw(row)
-            params = guide.params()
-
-            def of_one(row: Tensor) -> tuple[Tensor, Tensor]:
-                z, surprise = guide.place(params, row)
-                return z, flat.log_density(z) + surprise
-
-            try:
-                z, ratios = torch.vmap(of_one, chunk_size=DRAWS_AT_ONCE)(noise)
-            except UNTRACEABLE:  # of simulators that cannot be run side by side
-                z, ratios = (torch.stack(parts) for parts in zip(*map(of_one, noise), strict=True))
-        return Weighed(z.double().numpy(), ratios.double().numpy(), flat.slots)
+            return weigh(self.guide, flat, draws)
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
         """The guide with its own params, and with all members of each plate."""
         plan = self.bound.plan
         with pyro.get_param_store().scope(self.params):
-            if self.bound.subsample_size:
+            if self.bound.subsample_size and isinstance(self.guide, AutoMessenger):
+                self.guide._model = (self._whole_model(),)  # it runs the model as it draws
+            elif self.bound.subsample_size and isinstance(self.guide, autoguide.AutoGuide):
                 # A guide opens its plates itself, as large as it saw them; these are the whole ones.
                 self.guide.create_plates = lambda: [
                     pyro.plate(name, plan.sizes[name], dim=plan.dims[name]) for name in plan.sizes
                 ]
             yield
+
+    def _whole_model(self) -> Any:
+        return poutine.block(self.bound.whole().noncentered(self.noncentered), hide=discrete_sites(self.bound))
 
 
 def run_svi(
@@ -153,15 +132,17 @@ def run_svi(
         SamplingError: The guide is unknown, the loss is not finite, or the step cannot be compiled but has to be.
     """
     losses: list[float] = []
-    _check_guide(bound, guide)
-    density = density_for(bound, noncentered, engine, stacklevel + 1)
+    check_given(bound, guide)
     with seeded(stream_seed(seed, 0)), pyro.get_param_store().scope() as params:
-        model = bound.noncentered(noncentered)
-        fitted = _make_guide(guide, poutine.block(model, hide=_discrete(bound)) if bound.has_discrete else model)
-        fitted()  # guides make their params when they run for the first time
+        guided = make_guide(bound, guide, noncentered)
+        fitted, noncentered = guided.guide, guided.noncentered
+        if not guided.own:
+            _check_derivatives(bound)
         _check_supports(fitted, bound, noncentered)
+        _own_memory(fitted)
+        density = density_for(bound, fitted, noncentered, engine, stacklevel + 1)
         settings = {"lr": lr, "lrd": 0.1 ** (1 / steps)}
-        taking = make_steps(bound, fitted, model, density, settings, particles, engine, stacklevel + 1)
+        taking = make_steps(bound, fitted, guided.model, density, settings, particles, engine, stacklevel + 1)
         try:
             _take_steps(taking, steps, lr, losses, progress)
         except KeyboardInterrupt:
@@ -169,9 +150,39 @@ def run_svi(
                 raise
         taking.finish()
         if isinstance(fitted, autoguide.AutoLaplaceApproximation):
-            fitted = fitted.laplace_approximation()
+            fitted = _laplace(fitted)
     complete = len(losses) == steps
-    return Fitted(bound, fitted, np.array(losses), noncentered, seed, params, complete, taking.form)
+    return Fitted(
+        bound, fitted, np.array(losses), noncentered, seed, params, complete, taking.form, guided.sites, guided.own
+    )
+
+
+def _own_memory(guide: Any) -> None:
+    """Let the params of a guide share memory with nothing: they may be values that the user gave it to start at."""
+    held = [*guide.parameters()] if isinstance(guide, torch.nn.Module) else []
+    for value in (*held, *(one for _, one in pyro.get_param_store().named_parameters())):
+        value.data = value.data.clone()
+
+
+def _laplace(guide: Any) -> Any:
+    """The normal approximation at the mode that was found.
+
+    Raises:
+        SamplingError: It is no maximum of the density.
+    """
+    because: Exception | None = None
+    found = None
+    try:
+        found = guide.laplace_approximation()
+    except NotFactorisedError as error:
+        because = error
+    if found is not None and bool(torch.isfinite(found.scale).all() and torch.isfinite(found.scale_tril).all()):
+        return found
+    raise SamplingError(
+        "The density does not curve downwards in every direction at the point that the fit found, so that it has no Laplace "
+        "approximation there. Take more steps= or a larger lr=; or the density has no maximum, as a population with a "
+        "scatter near zero has none: take guide='normal', or sample with ck.sample."
+    ) from because
 
 
 def _take_steps(taking: Steps, steps: int, lr: float, losses: list[float], progress: bool) -> None:
@@ -185,23 +196,6 @@ def _take_steps(taking: Steps, steps: int, lr: float, losses: list[float], progr
             bar.update()
             if step % 20 == 0:
                 bar.set_postfix_str(f"ELBO {-np.mean(losses[-100:]):.6g}", refresh=False)
-
-
-def _check_guide(bound: BoundModel, guide: str | Callable[..., Any]) -> None:
-    """Check that a guide can describe members that it sees a few at a time.
-
-    Raises:
-        SamplingError: It is one joint distribution, whose dims would stand for other members at each step.
-    """
-    made = GUIDES.get(guide, guide) if isinstance(guide, str) else guide
-    local = [site.name for site in bound.plan.sites if set(site.plates.names) & set(bound.subsample_size)]
-    if local and isinstance(made, type) and issubclass(made, autoguide.AutoContinuous):
-        raise SamplingError(
-            f"The guide {made.__name__} is one joint distribution and cannot describe {', '.join(local[:3])} of a subsampled "
-            "plate, of which it sees other members at each step. Take guide='normal', or fit all members at once."
-        )
-    if isinstance(made, type) and issubclass(made, autoguide.AutoGuide):
-        _check_derivatives(bound)
 
 
 def _check_derivatives(bound: BoundModel) -> None:
@@ -231,21 +225,3 @@ def _check_supports(guide: Any, bound: BoundModel, noncentered: NonCentered) -> 
             f"The support of {', '.join(moving)} depends on other params, which Pyro's guides cannot follow. Sample with "
             "ck.sample, or declare the param relative to its bounds, as a fraction of the interval."
         )
-
-
-def _discrete(bound: BoundModel) -> list[str]:
-    """The sites that a guide leaves out, because the loss sums over their values."""
-    inner = bound.plan.latent_inner
-    return [site.name for site in bound.discrete] + [
-        one.name for one in inner if getattr(one.distribution.support, "is_discrete", False)
-    ]
-
-
-def _make_guide(guide: str | Callable[..., Any], model: Callable[..., Any]) -> Any:
-    if isinstance(guide, str):
-        if guide not in GUIDES:
-            raise SamplingError(
-                f"There is no guide {guide!r}; choose {', '.join(map(repr, GUIDES))}, or give an AutoGuide class."
-            )
-        return GUIDES[guide](model, init_loc_fn=init_to_median(num_samples=MEDIAN_OF))
-    return guide(model)

@@ -10,6 +10,7 @@ from warnings import warn
 
 import torch
 from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO
+from pyro.infer.autoguide import AutoGuide
 from pyro.optim import ClippedAdam, clipped_adam
 from torch import Tensor
 
@@ -44,11 +45,14 @@ class Steps(Protocol):
         """Leave the params of the guide in Pyro's param store."""
 
 
-def density_for(bound: BoundModel, noncentered: NonCentered, engine: str, stacklevel: int) -> LogDensity | None:
+def density_for(
+    bound: BoundModel, guide: Any, noncentered: NonCentered, engine: str, stacklevel: int
+) -> LogDensity | None:
     """The compiled density that a fit runs on; None where it is to run on Pyro's SVI.
 
     Args:
         bound: The model.
+        guide: The guide.
         noncentered: Which sites the guide describes as offsets.
         engine: ``"auto"``, ``"compiled"`` or ``"pyro"``.
         stacklevel: Where to say that a warning comes from.
@@ -64,6 +68,9 @@ def density_for(bound: BoundModel, noncentered: NonCentered, engine: str, stackl
             "time. Take engine='auto', or bind without subsample_size=."
         )
     if engine == "pyro" or bound.subsample_size:
+        return None
+    if not isinstance(guide, AutoGuide):
+        _tell(engine, f"the guide {_name(guide)} cannot be traced: it is no AutoGuide", stacklevel + 1)
         return None
     density = LogDensity(bound, noncentered).compile()
     if density.eager_because is not None:
@@ -100,7 +107,7 @@ def make_steps(
         try:
             elbo = CompiledElbo(make_flat_guide(guide, density.flat), density)
             elbo.check(model, pyros_elbo(bound, 1))
-        except UNTRACEABLE as error:
+        except (*UNTRACEABLE, LookupError) as error:
             _tell(engine, f"the guide {type(guide).__name__} cannot be traced: {first_line(error)}", stacklevel + 1)
         else:
             return CompiledSteps(elbo, settings, particles)
@@ -218,6 +225,11 @@ def _fast(program: Program) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         return load_native(program, inductor=False).run
     except CompilationError:
         return program.run
+
+
+def _name(guide: Any) -> str:
+    written = getattr(guide, "func", guide)  # with its inputs filled in
+    return str(getattr(written, "__name__", type(written).__name__))
 
 
 def _tell(engine: str, because: str, stacklevel: int) -> None:
