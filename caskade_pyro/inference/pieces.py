@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..bridge.plan import Plan
 
-__all__ = ["draw_in_pieces"]
+__all__ = ["draw_in_pieces", "pieces"]
 
 
 def draw_in_pieces(
@@ -28,7 +28,7 @@ def draw_in_pieces(
     """
     found: dict[str, Tensor] = {}
     shared: dict[str, Tensor] = {}
-    for picked in _pieces(plan, sizes):
+    for picked in pieces(plan, sizes):
         trace: Any = poutine.trace(poutine.condition(guide, data={**shared, **picked})).get_trace()
         for name in sites:
             node = trace.nodes[name]
@@ -47,7 +47,7 @@ def draw_in_pieces(
     return found
 
 
-def _pieces(plan: Plan, sizes: Mapping[str, int]) -> Iterator[dict[str, Tensor]]:
+def pieces(plan: Plan, sizes: Mapping[str, int]) -> Iterator[dict[str, Tensor]]:
     """The members that each run is to see; the last ones of a plate together with others, so that they are as many."""
     parts = {}
     for name, size in sizes.items():

@@ -142,7 +142,9 @@ def run_svi(
         _own_memory(fitted)
         density = density_for(bound, fitted, noncentered, engine, stacklevel + 1)
         settings = {"lr": lr, "lrd": 0.1 ** (1 / steps)}
-        taking = make_steps(bound, fitted, guided.model, density, settings, particles, engine, stacklevel + 1)
+        taking = make_steps(
+            bound, fitted, guided.model, noncentered, density, settings, particles, engine, stacklevel + 1
+        )
         try:
             _take_steps(taking, steps, lr, losses, progress)
         except KeyboardInterrupt:

@@ -23,6 +23,7 @@ from ..density.program import Program, trace_program
 from ..errors import CompilationError, PerformanceWarning, SamplingError
 from .engines import ENGINES
 from .flat_guide import FlatGuide, make_flat_guide
+from .minibatch import minibatch_steps
 
 __all__ = ["UNTRACEABLE", "CompiledElbo", "Steps", "density_for", "make_steps", "pyros_elbo"]
 
@@ -82,6 +83,7 @@ def make_steps(
     bound: BoundModel,
     guide: Any,
     model: Any,
+    noncentered: NonCentered,
     density: LogDensity | None,
     settings: dict[str, float],
     particles: int,
@@ -94,6 +96,7 @@ def make_steps(
         bound: The model with its data.
         guide: The guide, which has run before.
         model: What it is a guide of: the reparametrised model.
+        noncentered: Which sites it describes as offsets.
         density: The density of that.
         settings: Of the optimiser.
         particles: How many draws estimate the gradient of each step.
@@ -111,6 +114,11 @@ def make_steps(
             _tell(engine, f"the guide {type(guide).__name__} cannot be traced: {first_line(error)}", stacklevel + 1)
         else:
             return CompiledSteps(elbo, settings, particles)
+    if bound.subsample_size and engine == "auto":
+        try:
+            return minibatch_steps(bound, guide, model, noncentered, settings, particles)
+        except UNTRACEABLE:  # Pyro's own steps are right as well, where every member is seen often
+            pass
     return PyroSteps(SVI(model, guide, ClippedAdam(settings), pyros_elbo(bound, particles)))
 
 
