@@ -10,6 +10,7 @@ that they share. When the fit ends, all members are brought to their best once m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -37,8 +38,14 @@ TIMES_AT_LAST = 4
 SLOWEST = 0.02
 """Of the pace of a member of whose data a step sees only a part."""
 
-LONGEST = 30.0
-"""In standard deviations; curvatures far from a mode may promise too much."""
+LONGEST, LONGEST_IN_ALL = 3.0, 30.0
+"""In standard deviations: curvatures far from a mode may promise too much."""
+
+MOST_WIDER = 2.0
+"""A scale grows at most by this factor at once."""
+
+UNIT = 2.0
+"""Steps up to this many units are trusted beyond `LONGEST`: offsets and logarithms are of that order."""
 
 
 class MinibatchSteps:
@@ -72,8 +79,7 @@ class MinibatchSteps:
         if isinstance(self.guide, AutoNormal):
             loc = self.guide._get_loc_and_scale(name)[0]
         else:
-            value = self.guide.median()[name]
-            loc = self.objective.flat.fixed[name].inv(value)
+            loc = self.objective.flat.fixed[name].inv(attrgetter(name)(self.guide))
         return loc.detach().clone().to(self.objective.flat.dtype)
 
     def _width(self) -> float:
@@ -144,14 +150,15 @@ class MinibatchSteps:
         precision = (-curvature / local.scale).abs().clamp(min=torch.finfo(z.dtype).tiny**0.5)
         # The gradient where the draw is, brought to the mean: for a normal density that is exact, whatever the draw.
         towards = (gradient / local.scale) / precision + (z - loc)
-        farthest = LONGEST * torch.maximum(scale, precision.rsqrt()) if self.wide else torch.inf
-        known = torch.isfinite(towards)
-        moved = loc + pace * torch.where(known, towards.clamp(-farthest, farthest), 0.0)
+        wide = torch.maximum(scale, precision.rsqrt())
+        farthest = torch.maximum(LONGEST * wide, (LONGEST_IN_ALL * wide).clamp(max=UNIT))
+        moved = loc + pace * torch.where(torch.isfinite(towards), towards.clamp(-farthest, farthest), 0.0)
         local.put(self.locs[name], picked, moved.reshape(local.slot.shape))
         if self.wide:
-            known = torch.isfinite(precision) & (curvature < 0)
-            mixed = torch.where(known, (1 - pace) * scale**-2 + pace * precision, scale**-2).rsqrt()
-            local.put(self.scales[name], picked, mixed.reshape(local.slot.shape))
+            before = scale**-2
+            mixed = torch.maximum((1 - pace) * before - pace * curvature / local.scale, before / MOST_WIDER**2)
+            scales = torch.where(torch.isfinite(mixed), mixed, before).rsqrt()
+            local.put(self.scales[name], picked, scales.reshape(local.slot.shape))
 
     def _slope(self, picked: dict[str, Tensor]) -> tuple[float, Tensor]:
         """The loss at one draw, and its gradient in what members share."""

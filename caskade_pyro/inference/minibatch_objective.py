@@ -52,6 +52,10 @@ class Local:
 
     def put(self, whole: Tensor, picked: Mapping[str, Tensor], values: Tensor) -> None:
         """Give the picked members other values."""
+        if len(self.axes) == 1:
+            (axis, plate), *_ = self.axes.items()
+            whole.index_copy_(axis, picked[plate], values)
+            return
         index: list[Any] = [torch.arange(size) for size in whole.shape]
         for axis, plate in self.axes.items():
             index[axis] = picked[plate]
@@ -68,7 +72,7 @@ class Objective:
         locals: By site, those with a value for each member of a subsampled plate.
         sizes: By subsampled plate, how many members a step sees.
         slope: From a vector and the members, the value and the gradient.
-        curved: From a vector, directions and the members, the value, the gradient, and the derivatives of it along these.
+        curved: From a vector, directions and the members, the gradient, and its derivatives along these.
         directions: By which the curvature of each number of each member is found, ``(directions, dim)``; None for random ones.
     """
 
@@ -77,7 +81,7 @@ class Objective:
     locals: Mapping[str, Local]
     sizes: Mapping[str, int]
     slope: Callable[..., tuple[Tensor, Tensor]]
-    curved: Callable[..., tuple[Tensor, Tensor, Tensor]]
+    curved: Callable[..., tuple[Tensor, Tensor]]
     directions: Tensor | None
 
     def curvature(self, z: Tensor, picked: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -85,7 +89,7 @@ class Objective:
         along = self.directions
         if along is None:
             along = torch.randint(0, 2, (1, self.flat.dim)).to(z.dtype) * 2 - 1
-        _, gradient, changes = self.curved(z, along, *picked)
+        gradient, changes = self.curved(z, along, *picked)
         return gradient, (changes * along).sum(0)
 
 
@@ -123,12 +127,9 @@ def make_objective(bound: BoundModel, model: Callable[[], Any], noncentered: Non
         gradient, at = torch.func.grad_and_value(value)(z, *picked)
         return at, gradient
 
-    def curved(z: Tensor, along: Tensor, *picked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        at, gradient = slope(z, *picked)
-        changes = [
-            torch.func.grad(lambda x, one=one: (torch.func.grad(value)(x, *picked) * one).sum())(z) for one in along
-        ]
-        return at, gradient, torch.stack(changes)
+    def curved(z: Tensor, along: Tensor, *picked: Tensor) -> tuple[Tensor, Tensor]:
+        gradient, pulled = torch.func.vjp(lambda x: torch.func.grad(value)(x, *picked), z)
+        return gradient, torch.stack([pulled(one)[0] for one in along])
 
     directions = _directions(flat, found)
     sizes = dict(bound.subsample_size)
