@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from .guides import check_given, discrete_sites, make_guide
 from .pieces import draw_in_pieces
 from .progress import progress_bar
 from .seeds import seeded, stream_seed
-from .svi_steps import Steps, density_for, make_steps
+from .svi_steps import PyroSteps, Steps, density_for, make_steps
 from .weights import Weighed, weigh
 
 __all__ = ["Fitted", "run_svi"]
@@ -47,6 +47,7 @@ class Fitted:
         engine: What took the steps: ``"compiled"``, ``"traced"`` or ``"pyro"``.
         sites: The sites that the guide samples.
         own: Whether the user wrote the guide, so that it opens its plates itself.
+        visits: How often the steps saw each member whose params in the guide lag behind, by plate; empty where none do.
     """
 
     bound: BoundModel
@@ -59,6 +60,7 @@ class Fitted:
     engine: str
     sites: tuple[str, ...]
     own: bool = False
+    visits: Mapping[str, float] = field(default_factory=dict)
 
     def draw(self, draws: int, seed: int) -> dict[str, np.ndarray[Any, Any]]:
         """Draws from the guide in the user's params, ``(draws, *plates, *shape)`` by site."""
@@ -151,12 +153,36 @@ def run_svi(
             if not losses:
                 raise
         taking.finish()
+        visits = _visits(bound, taking, len(losses))
         if isinstance(fitted, autoguide.AutoLaplaceApproximation):
             fitted = _laplace(fitted)
     complete = len(losses) == steps
     return Fitted(
-        bound, fitted, np.array(losses), noncentered, seed, params, complete, taking.form, guided.sites, guided.own
+        bound=bound,
+        guide=fitted,
+        losses=np.array(losses),
+        noncentered=noncentered,
+        seed=seed,
+        params=params,
+        complete=complete,
+        engine=taking.form,
+        sites=guided.sites,
+        own=guided.own,
+        visits=visits,
     )
+
+
+def _visits(bound: BoundModel, taking: Steps, steps: int) -> dict[str, float]:
+    """How often Pyro's steps saw each member of which the guide has params of its own, by plate."""
+    if not isinstance(taking, PyroSteps):
+        return {}
+    shapes = [value.shape for _, value in pyro.get_param_store().named_parameters()]
+    plan = bound.plan
+    return {
+        name: steps * size / plan.sizes[name]
+        for name, size in bound.subsample_size.items()
+        if size < plan.sizes[name] and any(plan.sizes[name] in shape for shape in shapes)
+    }
 
 
 def _own_memory(guide: Any) -> None:

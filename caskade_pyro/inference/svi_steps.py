@@ -25,7 +25,7 @@ from .engines import ENGINES
 from .flat_guide import FlatGuide, make_flat_guide
 from .minibatch import minibatch_steps
 
-__all__ = ["UNTRACEABLE", "CompiledElbo", "Steps", "density_for", "make_steps", "pyros_elbo"]
+__all__ = ["UNTRACEABLE", "CompiledElbo", "PyroSteps", "Steps", "density_for", "make_steps", "pyros_elbo"]
 
 NEAR = (0.0, 0.01, -0.01)
 """Where, beside the params that a guide starts with, its compiled loss is compared with Pyro's."""

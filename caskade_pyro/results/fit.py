@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from ..inference.fit_settings import check_draws, check_fit_settings, check_seed
 from ..inference.seeds import fresh_seed, stream_seed
 from ..inference.svi import Fitted, run_svi
 from ..inference.weights import Weighed
+from .arrival import warn_of_falling_loss, warn_of_members_left_behind
 from .arviz import to_inference_data
 from .importance import LARGEST_KHAT, largest_shift, pareto_khat, warn_of_khat, warn_of_shift
 
@@ -116,12 +118,14 @@ def fit(
         particles: How many draws estimate the gradient of each step.
         noncentered: Which sites the guide describes as offsets from their population.
         engine: ``"auto"``: steps on the compiled density, and Pyro's SVI where they cannot be had, with a warning; without one
-            where plates are subsampled. ``"compiled"``: the former or an error. ``"pyro"``: Pyro's SVI. The same seed gives the
-            same losses, but for rounding.
+            where plates are subsampled. There ``"normal"`` and ``"delta"`` bring the members of each step to their best before
+            the population moves. ``"compiled"``: compiled steps or an error. ``"pyro"``: Pyro's SVI. The same seed gives the
+            same losses, but for rounding, where no plate is subsampled.
         progress: Whether to show progress.
 
     Returns:
-        The fit; its ``sample()`` gives ArviZ data in the user's params, and its ``khat`` says how far to trust them. After
+        The fit, with a `ConvergenceWarning` where its loss was still falling at the end, or members were
+            seen too seldom; its ``sample()`` gives ArviZ data in the user's params, and its ``khat`` says how far to trust them. After
         Ctrl-C it is that of the steps taken so far.
 
     Raises:
@@ -148,4 +152,9 @@ def fit(
     check_fit_settings(steps, lr, particles, seed, engine)
     bound.check_samplable()
     seed = fresh_seed() if seed is None else int(seed)
-    return Fit(run_svi(bound, guide, int(steps), seed, float(lr), int(particles), noncentered, engine, progress, 2))
+    fitted = run_svi(bound, guide, int(steps), seed, float(lr), int(particles), noncentered, engine, progress, 2)
+    if fitted.complete:
+        dim = sum(math.prod(site.draw_shape) for site in bound.plan.latents)
+        warn_of_falling_loss(fitted.losses, dim, stacklevel=2)
+    warn_of_members_left_behind(fitted.visits, type(fitted.guide).__name__, stacklevel=2)
+    return Fit(fitted)
