@@ -23,7 +23,7 @@ from pyro.infer.autoguide.initialization import init_to_median
 from pyro.optim import ClippedAdam
 
 import caskade_pyro as ck
-from caskade_pyro.inference.svi import GUIDES
+from caskade_pyro.inference.guides import GUIDES
 
 CHOICES = ("normal", "full_rank")
 LAST = 200

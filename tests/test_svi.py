@@ -11,7 +11,6 @@ import pyro.distributions as dist
 import pytest
 import torch
 from bridged import PAIRS
-from pyro import poutine
 from pyro.infer import autoguide
 
 import caskade_pyro as ck
@@ -19,8 +18,9 @@ from caskade_pyro.compiler import library as native
 from caskade_pyro.density import Slot
 from caskade_pyro.inference import svi_steps
 from caskade_pyro.inference.flat_guide import make_flat_guide
-from caskade_pyro.inference.svi import GUIDES, Weighed, _discrete, _make_guide
+from caskade_pyro.inference.guides import GUIDES, make_guide
 from caskade_pyro.inference.svi_steps import CompiledElbo, pyros_elbo
+from caskade_pyro.inference.weights import Weighed
 from caskade_pyro.results.importance import Shift, largest_shift, pareto_khat, warn_of_shift
 
 SIMPLE = [name for name, pair in PAIRS.items() if not pair().improper]
@@ -50,10 +50,8 @@ def line():
 
 def guided(bound, guide):
     """A guide that has run, and the model that it is a guide of."""
-    model = bound.noncentered("auto")
-    made = _make_guide(guide, poutine.block(model, hide=_discrete(bound)) if bound.has_discrete else model)
-    made()
-    return made, model
+    guided = make_guide(bound, guide, "auto")
+    return guided.guide, guided.model
 
 
 @pytest.mark.usefixtures("float64")

@@ -23,12 +23,14 @@ class Seen:
         plan: What is known of the model.
         data: The data, looked at once.
         views: By the sizes of subsamples, the plan of a run that looks at these.
+        parents: By site, those that it depends on; empty until Pyro asks.
     """
 
     key: Any
     plan: Plan
     data: dict[str, Data] = field(default_factory=dict)
     views: dict[Any, Plan] = field(default_factory=dict)
+    parents: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def prepared(self, data: Mapping[str, Tensor]) -> dict[str, Data]:
         """The data, looked at once."""

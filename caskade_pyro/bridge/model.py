@@ -8,6 +8,7 @@ from warnings import warn
 
 import pyro
 import torch
+from pyro import poutine
 from torch import Tensor
 
 from ..errors import PrecisionWarning
@@ -18,6 +19,7 @@ from ..graph.plates.subsample import Picks
 from .bound import BoundModel
 from .data import as_data
 from .door import check_inputs, checked_dims, checked_likelihood, checked_priors, checked_sizes
+from .guard import Guard, Parents, plain_shapes
 from .inputs import as_input
 from .memory import Memory, Seen
 from .plan import Plan, subsampled
@@ -178,11 +180,14 @@ class PyroModel:
             memory: Of earlier runs with these inputs and data; the model's own by default.
         """
         seen = self._look(args, kwargs, data, memory)
-        run = self._start(seen, subsample_size)
-        run.sample()
-        outcome = run.simulate(self.simulator(args, kwargs))
-        run.report(outcome.reported)
-        run.observe(outcome.predicted, seen.prepared(data), role)
+        with plain_shapes(), Guard(_prior_parents(seen.plan)) as guard:
+            run = self._start(seen, subsample_size)
+            run.sample()
+            if guard.tracked:
+                guard.parents.update(self._parents(args, kwargs, data, seen))
+            outcome = run.simulate(self.simulator(args, kwargs))
+            run.report(outcome.reported)
+            run.observe(outcome.predicted, seen.prepared(data), role)
         return outcome.prediction
 
     def latents(
@@ -195,9 +200,23 @@ class PyroModel:
         pointers: Collection[str] | None = None,
     ) -> None:
         """Sample the params alone, as the full model does, and report what pointers make of them: all, or some by name."""
-        run = self._start(self._look(args, kwargs, data, memory), subsample_size)
-        run.sample()
-        run.report_pointers(pointers)
+        seen = self._look(args, kwargs, data, memory)
+        with plain_shapes(), Guard(_prior_parents(seen.plan)) as guard:
+            run = self._start(seen, subsample_size)
+            run.sample()
+            if guard.tracked:
+                guard.parents.update(self._parents(args, kwargs, data, seen))
+            run.report_pointers(pointers)
+
+    def _parents(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], data: Mapping[str, Tensor], seen: Seen
+    ) -> Parents:
+        """By site, those that it depends on directly."""
+        if not seen.parents:
+            with poutine.block():
+                described = BoundModel(self, args, kwargs, dict(data), {}).describe()
+            seen.parents.update({site.name: site.parents for site in described.sites})
+        return seen.parents
 
     def _start(self, seen: Seen, subsample_size: SubsampleSize) -> Run:
         """Open a run, with the members that it looks at."""
@@ -252,6 +271,12 @@ class PyroModel:
 
     def __repr__(self) -> str:
         return f"PyroModel({self.method.__qualname__} of {self.module!r})"
+
+
+def _prior_parents(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """By site of a param, those that its prior depends on."""
+    paths = plan.layout.paths
+    return {site.name: tuple(paths[one] for one in site.source.parents) for site in plan.sites if site.source.parents}
 
 
 def _shapes(values: Any) -> tuple[Any, ...]:

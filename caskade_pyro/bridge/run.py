@@ -8,6 +8,7 @@ from enum import Enum, auto
 from typing import Any
 
 import pyro
+from pyro.ops.provenance import detach_provenance
 from pyro.poutine.runtime import Message, apply_stack
 from torch import Tensor
 
@@ -126,8 +127,9 @@ class Run:
             run = tuple(drawn.shape[: max(0, dims - self.plan.depth)])
             batch = site.plates.padded(self.plan.depth if run else max(dims, len(site.plates.batch_shape)))
             front = (1,) * (len(self.batch) - len(run)) + run
+            bare = detach_provenance(drawn)  # a vmap would lose it; the guard tells it to what is computed
             try:
-                found[param] = drawn.expand(run + batch + site.shape).reshape(front + site.value_shape)
+                found[param] = bare.expand(run + batch + site.shape).reshape(front + site.value_shape)
             except RuntimeError:
                 raise ModelError(
                     f"Site {site.name} has a value of shape {show(drawn.shape)} where {show(run + batch + site.shape)} is "

@@ -151,18 +151,23 @@ class FlatGuide:
         Most guides draw so themselves; the way back from constrained values would lose digits.
         """
         nodes, prototype = trace.nodes, self.guide.prototype_trace
-        names = None if prototype is None else tuple(prototype.stochastic_nodes)
+        kept = {} if prototype is None else prototype.nodes  # some guides empty it to save memory
+        names = tuple(name for name, node in kept.items() if node.get("type") == "sample" and not node["is_observed"])
         if isinstance(self.guide, AutoContinuous) and names == tuple(self.flat.slots):
             return [_draw(node) for node in nodes.values() if node.get("infer", {}).get("is_auxiliary")]
+        auxiliary = {name for name, node in nodes.items() if node.get("infer", {}).get("is_auxiliary")}
+        separate = auxiliary <= {f"{name}_unconstrained" for name in self.flat.slots}
         found = []
         for name in self.flat.slots:
-            if f"{name}_unconstrained" in nodes:
+            if separate and f"{name}_unconstrained" in nodes:
                 found.append(_draw(nodes[f"{name}_unconstrained"]))
                 continue
             value, log_density = _draw(nodes[name])
             transform = self.flat.fixed[name]
             z = transform.inv(value)
             found.append((z, log_density + transform.log_abs_det_jacobian(z, value).sum()))
+        if not separate:  # the density is shared between what sites are made of and the sites
+            found[0] = found[0][0], found[0][1] + sum(_draw(nodes[name])[1] for name in auxiliary)
         return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,52 +13,25 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.infer import autoguide
-from pyro.infer.autoguide.initialization import init_to_median
+from pyro.infer.autoguide.effect import AutoMessenger
 from torch import Tensor
 
 from ..bridge.bound import BoundModel
+from ..bridge.distributions import NotFactorisedError
 from ..bridge.reparametrise import NonCentered
 from ..bridge.turns import in_turn
 from ..density import LogDensity
 from ..density.constrain import to_user_params
-from ..density.flat import Slot, make_flat
+from ..density.flat import make_flat
 from ..errors import SamplingError
-from .flat_guide import make_flat_guide
+from .guides import check_given, discrete_sites, make_guide
+from .pieces import draw_in_pieces
 from .progress import progress_bar
 from .seeds import seeded, stream_seed
-from .svi_steps import UNTRACEABLE, Steps, density_for, make_steps
+from .svi_steps import PyroSteps, Steps, density_for, make_steps
+from .weights import Weighed, weigh
 
-__all__ = ["GUIDES", "Fitted", "run_svi"]
-
-GUIDES: dict[str, Callable[..., Any]] = {
-    "normal": autoguide.AutoNormal,
-    "full_rank": autoguide.AutoMultivariateNormal,
-    "low_rank": autoguide.AutoLowRankMultivariateNormal,
-    "laplace": autoguide.AutoLaplaceApproximation,
-    "delta": autoguide.AutoDelta,
-}
-
-
-MEDIAN_OF = 100
-"""A guide starts at the median of so many draws from the priors: that of few is by chance far from where wide ones begin."""
-
-DRAWS_AT_ONCE = 50
-"""Of how many draws the densities are computed side by side."""
-
-
-@dataclass(frozen=True)
-class Weighed:
-    """Draws from a guide, and how much likelier they are under the model.
-
-    Attributes:
-        z: Unconstrained, ``(draws, dim)``.
-        log_ratios: The log density of the model minus the guide's, ``(draws,)``.
-        slots: Where sites stand in a draw.
-    """
-
-    z: np.ndarray[Any, Any]
-    log_ratios: np.ndarray[Any, Any]
-    slots: Mapping[str, Slot]
+__all__ = ["Fitted", "run_svi"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +47,9 @@ class Fitted:
         params: The guide's own parameters: a param store of its own, so that fits do not meet in Pyro's global one.
         complete: Whether all steps were taken; False after an interrupt.
         engine: What took the steps: ``"compiled"``, ``"traced"`` or ``"pyro"``.
+        sites: The sites that the guide samples.
+        own: Whether the user wrote the guide, so that it opens its plates itself.
+        visits: How often the steps saw each member whose params in the guide lag behind, by plate; empty where none do.
     """
 
     bound: BoundModel
@@ -84,6 +60,9 @@ class Fitted:
     params: Any
     complete: bool
     engine: str
+    sites: tuple[str, ...]
+    own: bool = False
+    visits: Mapping[str, float] = field(default_factory=dict)
 
     def draw(self, draws: int, seed: int) -> dict[str, np.ndarray[Any, Any]]:
         """Draws from the guide in the user's params, ``(draws, *plates, *shape)`` by site."""
@@ -99,43 +78,45 @@ class Fitted:
     def draw_sampled(self, draws: int) -> dict[str, Tensor]:
         """Draws from the guide as it describes them, offsets included, ``(draws, *Pyro's batch dims, *shape)`` by site."""
         with in_turn(), torch.no_grad(), self._whole():
-            one_by_one = [self.guide() for _ in range(draws)]
-        return {name: torch.stack([one[name].detach() for one in one_by_one]) for name in one_by_one[0]}
+            draw = self._piece_by_piece if self.own and self.bound.subsample_size else self._draw_one
+            one_by_one = [draw() for _ in range(draws)]
+        return {name: torch.stack([one[name].detach() for one in one_by_one]) for name in self.sites}
+
+    def _draw_one(self) -> dict[str, Tensor]:
+        trace: Any = poutine.trace(self.guide).get_trace()
+        return {name: trace.nodes[name]["value"] for name in self.sites}
+
+    def _piece_by_piece(self) -> dict[str, Tensor]:
+        return draw_in_pieces(self.guide, self.sites, self.bound.plan, self.bound.subsample_size)
 
     def weighed(self, draws: int, seed: int) -> Weighed | None:
-        """Draws from the guide with the density of the model beside its own; None for a guide without width."""
+        """Draws from the guide with the density of the model beside its own.
+
+        None for a guide without width, and for one that the user wrote of subsampled plates, which has no density of all.
+        """
+        if self.own and self.bound.subsample_size:
+            return None
         with in_turn():
             flat = make_flat(self.bound.whole().noncentered(self.noncentered))
-        with in_turn(), seeded(seed), torch.no_grad(), self._whole():
-            guide = make_flat_guide(self.guide, flat)
-            noise = torch.zeros(draws, guide.sizes[1], dtype=guide.dtype)
-            if noise.numel() == 0:
-                return None
-            for row in noise:
-                guide.draw(row)
-            params = guide.params()
-
-            def of_one(row: Tensor) -> tuple[Tensor, Tensor]:
-                z, surprise = guide.place(params, row)
-                return z, flat.log_density(z) + surprise
-
-            try:
-                z, ratios = torch.vmap(of_one, chunk_size=DRAWS_AT_ONCE)(noise)
-            except UNTRACEABLE:  # of simulators that cannot be run side by side
-                z, ratios = (torch.stack(parts) for parts in zip(*map(of_one, noise), strict=True))
-        return Weighed(z.double().numpy(), ratios.double().numpy(), flat.slots)
+            with seeded(seed), torch.no_grad(), self._whole():
+                return weigh(self.guide, flat, draws)
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
         """The guide with its own params, and with all members of each plate."""
         plan = self.bound.plan
         with pyro.get_param_store().scope(self.params):
-            if self.bound.subsample_size:
+            if self.bound.subsample_size and isinstance(self.guide, AutoMessenger):
+                self.guide._model = (self._whole_model(),)  # it runs the model as it draws
+            elif self.bound.subsample_size and isinstance(self.guide, autoguide.AutoGuide):
                 # A guide opens its plates itself, as large as it saw them; these are the whole ones.
                 self.guide.create_plates = lambda: [
                     pyro.plate(name, plan.sizes[name], dim=plan.dims[name]) for name in plan.sizes
                 ]
             yield
+
+    def _whole_model(self) -> Any:
+        return poutine.block(self.bound.whole().noncentered(self.noncentered), hide=discrete_sites(self.bound))
 
 
 def run_svi(
@@ -155,56 +136,136 @@ def run_svi(
     Raises:
         SamplingError: The guide is unknown, the loss is not finite, or the step cannot be compiled but has to be.
     """
-    _check_guide(bound, guide)
-    density = density_for(bound, noncentered, engine, stacklevel + 1)
-    traced = False
+    check_given(bound, guide)
+    wanted = _Wanted(bound, guide, steps, seed, lr, particles, noncentered, engine, progress)
+    traced, density, known = False, None, False
     while True:
-        found, taking = _run_once(
-            bound, guide, steps, seed, lr, particles, noncentered, engine, progress, density, traced, stacklevel + 1
-        )
+        found, taking, density = _run_once(wanted, density, known, traced, stacklevel + 1)
         if not taking.distrust(stacklevel + 1):
             return found
-        traced = traced or taking.guide_is_wrong
+        traced, known = traced or taking.guide_is_wrong, True
         if engine == "compiled" and density is not None and density.form != "compiled":
             raise SamplingError(f"The fit cannot be compiled: {density.eager_because}.")
         if density is not None and density.form == "eager":
             density = None
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """What was asked of a fit, as in `run_svi`."""
+
+    bound: BoundModel
+    guide: str | Callable[..., Any]
+    steps: int
+    seed: int
+    lr: float
+    particles: int
+    noncentered: NonCentered
+    engine: str
+    progress: bool
+
+
 def _run_once(
-    bound: BoundModel,
-    guide: str | Callable[..., Any],
-    steps: int,
-    seed: int,
-    lr: float,
-    particles: int,
-    noncentered: NonCentered,
-    engine: str,
-    progress: bool,
-    density: LogDensity | None,
-    traced: bool,
-    stacklevel: int,
-) -> tuple[Fitted, Steps]:
-    """Fit on a density as it is, and say what took the steps."""
+    wanted: _Wanted, density: LogDensity | None, known: bool, traced: bool, stacklevel: int
+) -> tuple[Fitted, Steps, LogDensity | None]:
+    """Fit on a density as it is, and say what took the steps, on which density.
+
+    Args:
+        wanted: What was asked for.
+        density: What an earlier try left of the density.
+        known: Whether there was one.
+        traced: Whether the guide's code was found to be wrong.
+        stacklevel: Where to say that a warning comes from.
+    """
+    bound, steps, noncentered = wanted.bound, wanted.steps, wanted.noncentered
     losses: list[float] = []
-    with seeded(stream_seed(seed, 0)), pyro.get_param_store().scope() as params:
-        model = bound.noncentered(noncentered)
-        fitted = _make_guide(guide, poutine.block(model, hide=_discrete(bound)) if bound.has_discrete else model)
-        fitted()  # guides make their params when they run for the first time
+    with seeded(stream_seed(wanted.seed, 0)), pyro.get_param_store().scope() as params:
+        guided = make_guide(bound, wanted.guide, noncentered)
+        fitted, noncentered = guided.guide, guided.noncentered
+        if not guided.own:
+            _check_derivatives(bound)
         _check_supports(fitted, bound, noncentered)
-        settings = {"lr": lr, "lrd": 0.1 ** (1 / steps)}
-        taking = make_steps(bound, fitted, model, density, settings, particles, engine, stacklevel + 1, traced)
+        _own_memory(fitted)
+        if not known:
+            density = density_for(bound, fitted, noncentered, wanted.engine, stacklevel + 1)
+        settings = {"lr": wanted.lr, "lrd": 0.1 ** (1 / steps)}
+        taking = make_steps(
+            bound,
+            fitted,
+            guided.model,
+            noncentered,
+            density,
+            settings,
+            wanted.particles,
+            wanted.engine,
+            stacklevel + 1,
+            traced,
+        )
         try:
-            _take_steps(taking, steps, lr, losses, progress)
+            _take_steps(taking, steps, wanted.lr, losses, wanted.progress)
         except KeyboardInterrupt:
             if not losses:
                 raise
         taking.finish()
+        visits = _visits(bound, taking, len(losses))
         if isinstance(fitted, autoguide.AutoLaplaceApproximation):
-            fitted = fitted.laplace_approximation()
+            fitted = _laplace(fitted)
     complete = len(losses) == steps
-    found = Fitted(bound, fitted, np.array(losses), noncentered, seed, params, complete, taking.form)
-    return found, taking
+    found = Fitted(
+        bound=bound,
+        guide=fitted,
+        losses=np.array(losses),
+        noncentered=noncentered,
+        seed=wanted.seed,
+        params=params,
+        complete=complete,
+        engine=taking.form,
+        sites=guided.sites,
+        own=guided.own,
+        visits=visits,
+    )
+    return found, taking, density
+
+
+def _visits(bound: BoundModel, taking: Steps, steps: int) -> dict[str, float]:
+    """How often Pyro's steps saw each member of which the guide has params of its own, by plate."""
+    if not isinstance(taking, PyroSteps):
+        return {}
+    shapes = [value.shape for _, value in pyro.get_param_store().named_parameters()]
+    plan = bound.plan
+    return {
+        name: steps * size / plan.sizes[name]
+        for name, size in bound.subsample_size.items()
+        if size < plan.sizes[name] and any(plan.sizes[name] in shape for shape in shapes)
+    }
+
+
+def _own_memory(guide: Any) -> None:
+    """Let the params of a guide share memory with nothing: they may be values that the user gave it to start at."""
+    held = [*guide.parameters()] if isinstance(guide, torch.nn.Module) else []
+    for value in (*held, *(one for _, one in pyro.get_param_store().named_parameters())):
+        value.data = value.data.clone()
+
+
+def _laplace(guide: Any) -> Any:
+    """The normal approximation at the mode that was found.
+
+    Raises:
+        SamplingError: It is no maximum of the density.
+    """
+    because: Exception | None = None
+    found = None
+    try:
+        found = guide.laplace_approximation()
+    except NotFactorisedError as error:
+        because = error
+    if found is not None and bool(torch.isfinite(found.scale).all() and torch.isfinite(found.scale_tril).all()):
+        return found
+    raise SamplingError(
+        "The density does not curve downwards in every direction at the point that the fit found, so that it has no Laplace "
+        "approximation there. Take more steps= or a larger lr=; or the density has no maximum, as a population with a "
+        "scatter near zero has none: take guide='normal', or sample with ck.sample."
+    ) from because
 
 
 def _take_steps(taking: Steps, steps: int, lr: float, losses: list[float], progress: bool) -> None:
@@ -218,23 +279,6 @@ def _take_steps(taking: Steps, steps: int, lr: float, losses: list[float], progr
             bar.update()
             if step % 20 == 0:
                 bar.set_postfix_str(f"ELBO {-np.mean(losses[-100:]):.6g}", refresh=False)
-
-
-def _check_guide(bound: BoundModel, guide: str | Callable[..., Any]) -> None:
-    """Check that a guide can describe members that it sees a few at a time.
-
-    Raises:
-        SamplingError: It is one joint distribution, whose dims would stand for other members at each step.
-    """
-    made = GUIDES.get(guide, guide) if isinstance(guide, str) else guide
-    local = [site.name for site in bound.plan.sites if set(site.plates.names) & set(bound.subsample_size)]
-    if local and isinstance(made, type) and issubclass(made, autoguide.AutoContinuous):
-        raise SamplingError(
-            f"The guide {made.__name__} is one joint distribution and cannot describe {', '.join(local[:3])} of a subsampled "
-            "plate, of which it sees other members at each step. Take guide='normal', or fit all members at once."
-        )
-    if isinstance(made, type) and issubclass(made, autoguide.AutoGuide):
-        _check_derivatives(bound)
 
 
 def _check_derivatives(bound: BoundModel) -> None:
@@ -264,21 +308,3 @@ def _check_supports(guide: Any, bound: BoundModel, noncentered: NonCentered) -> 
             f"The support of {', '.join(moving)} depends on other params, which Pyro's guides cannot follow. Sample with "
             "ck.sample, or declare the param relative to its bounds, as a fraction of the interval."
         )
-
-
-def _discrete(bound: BoundModel) -> list[str]:
-    """The sites that a guide leaves out, because the loss sums over their values."""
-    inner = bound.plan.latent_inner
-    return [site.name for site in bound.discrete] + [
-        one.name for one in inner if getattr(one.distribution.support, "is_discrete", False)
-    ]
-
-
-def _make_guide(guide: str | Callable[..., Any], model: Callable[..., Any]) -> Any:
-    if isinstance(guide, str):
-        if guide not in GUIDES:
-            raise SamplingError(
-                f"There is no guide {guide!r}; choose {', '.join(map(repr, GUIDES))}, or give an AutoGuide class."
-            )
-        return GUIDES[guide](model, init_loc_fn=init_to_median(num_samples=MEDIAN_OF))
-    return guide(model)

@@ -10,6 +10,7 @@ from warnings import warn
 
 import torch
 from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO
+from pyro.infer.autoguide import AutoGuide
 from pyro.optim import ClippedAdam, clipped_adam
 from torch import Tensor
 
@@ -24,9 +25,10 @@ from ..density.log_density import OURS
 from ..errors import CompilationError, PerformanceWarning, SamplingError
 from .engines import ENGINES
 from .flat_guide import FlatGuide, make_flat_guide
+from .minibatch import minibatch_steps
 from .trusted import POINTS, distrusted
 
-__all__ = ["UNTRACEABLE", "CompiledElbo", "Steps", "density_for", "make_steps", "pyros_elbo"]
+__all__ = ["UNTRACEABLE", "CompiledElbo", "PyroSteps", "Steps", "density_for", "make_steps", "pyros_elbo"]
 
 NEAR = (0.0, 0.01, -0.01)
 """Where, beside the params that a guide starts with, its compiled loss is compared with Pyro's."""
@@ -51,11 +53,14 @@ class Steps(Protocol):
         """Whether the steps were wrong, which is then said, and have to be taken again on what is right from now on."""
 
 
-def density_for(bound: BoundModel, noncentered: NonCentered, engine: str, stacklevel: int) -> LogDensity | None:
+def density_for(
+    bound: BoundModel, guide: Any, noncentered: NonCentered, engine: str, stacklevel: int
+) -> LogDensity | None:
     """The compiled density that a fit runs on; None where it is to run on Pyro's SVI.
 
     Args:
         bound: The model.
+        guide: The guide.
         noncentered: Which sites the guide describes as offsets.
         engine: ``"auto"``, ``"compiled"`` or ``"pyro"``.
         stacklevel: Where to say that a warning comes from.
@@ -72,6 +77,9 @@ def density_for(bound: BoundModel, noncentered: NonCentered, engine: str, stackl
         )
     if engine == "pyro" or bound.subsample_size:
         return None
+    if not isinstance(guide, AutoGuide):
+        _tell(engine, f"the guide {_name(guide)} cannot be traced: it is no AutoGuide", stacklevel + 1)
+        return None
     density = LogDensity(bound, noncentered).compile()
     if density.wrong_code is not None and density.form == "compiled":
         message = f"The density is compiled otherwise: {density.wrong_code}."
@@ -85,6 +93,7 @@ def make_steps(
     bound: BoundModel,
     guide: Any,
     model: Any,
+    noncentered: NonCentered,
     density: LogDensity | None,
     settings: dict[str, float],
     particles: int,
@@ -98,6 +107,7 @@ def make_steps(
         bound: The model with its data.
         guide: The guide, which has run before.
         model: What it is a guide of: the reparametrised model.
+        noncentered: Which sites it describes as offsets.
         density: The density of that.
         settings: Of the optimiser.
         particles: How many draws estimate the gradient of each step.
@@ -112,10 +122,15 @@ def make_steps(
         try:
             elbo = CompiledElbo(make_flat_guide(guide, density.flat), density, traced)
             elbo.check(model, pyros_elbo(bound, 1))
-        except UNTRACEABLE as error:
+        except (*UNTRACEABLE, LookupError) as error:
             _tell(engine, f"the guide {type(guide).__name__} cannot be traced: {first_line(error)}", stacklevel + 1)
         else:
             return CompiledSteps(elbo, settings, particles)
+    if bound.subsample_size and engine == "auto":
+        try:
+            return minibatch_steps(bound, guide, model, noncentered, settings, particles)
+        except UNTRACEABLE:  # Pyro's own steps are right as well, where every member is seen often
+            pass
     return PyroSteps(SVI(model, guide, ClippedAdam(settings), pyros_elbo(bound, particles)))
 
 
@@ -262,6 +277,11 @@ def _fast(program: Program) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         return load_native(program).run
     except CompilationError:
         return program.run
+
+
+def _name(guide: Any) -> str:
+    written = getattr(guide, "func", guide)  # with its inputs filled in
+    return str(getattr(written, "__name__", type(written).__name__))
 
 
 def _tell(engine: str, because: str, stacklevel: int) -> None:

@@ -73,7 +73,8 @@ def without_attributes(bound: BoundModel, groups: Mapping[str, Mapping[str, np.n
 
 def _natural(bound: BoundModel, plan: Plan, name: str) -> np.ndarray[Any, Any]:
     observation = plan.observations[name]
-    return bound.data[name].expand(observation.batch_shape + observation.event_shape).cpu().numpy()
+    whole = bound.data[name].expand(observation.batch_shape + observation.event_shape)
+    return whole.detach().cpu().clone().numpy()  # memory of its own: what is written into results is no data
 
 
 def set_attributes(found: az.InferenceData, plan: Plan, attrs: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +14,11 @@ import numpy as np
 from ..bridge.bound import BoundModel, check_bound
 from ..bridge.reparametrise import NonCentered
 from ..bridge.turns import in_turn
-from ..errors import SamplingError
+from ..inference.fit_settings import check_draws, check_fit_settings, check_seed
 from ..inference.seeds import fresh_seed, stream_seed
-from ..inference.svi import Fitted, Weighed, run_svi
+from ..inference.svi import Fitted, run_svi
+from ..inference.weights import Weighed
+from .arrival import warn_of_falling_loss, warn_of_members_left_behind
 from .arviz import to_inference_data
 from .importance import LARGEST_KHAT, largest_shift, pareto_khat, warn_of_khat, warn_of_shift
 
@@ -67,8 +70,17 @@ class Fit:
 
         A warning is given where `khat` says that they should not be trusted, and where importance weights move a mean by
         more than half a standard deviation: then the fit has the right shape, but has not arrived.
+
+        Args:
+            draws: How many.
+            seed: The same seed gives the same draws; by default that of the fit.
+
+        Raises:
+            SamplingError: One of these is no whole number, or too small.
         """
-        seed = self.fitted.seed if seed is None else seed
+        check_draws(draws)
+        check_seed(seed)
+        seed = self.fitted.seed if seed is None else int(seed)
         drawn = {name: value[None] for name, value in self.fitted.draw(draws, seed).items()}
         warn_of_khat(self.khat, type(self.guide).__name__, stacklevel=2)
         if self._weighed is not None and self.khat <= LARGEST_KHAT:
@@ -98,24 +110,29 @@ def fit(
     Args:
         bound: The model with its data.
         guide: ``"normal"`` (independent normals), ``"full_rank"`` or ``"low_rank"`` (one joint normal), ``"laplace"``,
-            ``"delta"`` (the mode), or a Pyro AutoGuide class.
+            ``"delta"`` (the mode); a guide of Pyro's (`AutoGuide` or `AutoMessenger`), its class or one that is made, which
+            is then trained in place; a function of the model that returns a guide; or a guide itself, a function of no
+            arguments or of the inputs of the model by their names, and ``obs``.
         steps: How many steps to take; the learning rate falls to a tenth over them.
         seed: The same seed gives the same fit.
         lr: The learning rate at the start.
         particles: How many draws estimate the gradient of each step.
         noncentered: Which sites the guide describes as offsets from their population.
         engine: ``"auto"``: steps on the compiled density, and Pyro's SVI where they cannot be had, with a warning; without one
-            where plates are subsampled. ``"compiled"``: the former or an error. ``"pyro"``: Pyro's SVI. The same seed gives the
-            same losses, but for rounding.
+            where plates are subsampled. There ``"normal"`` and ``"delta"`` bring the members of each step to their best before
+            the population moves. ``"compiled"``: compiled steps or an error. ``"pyro"``: Pyro's SVI. The same seed gives the
+            same losses, but for rounding, where no plate is subsampled.
         progress: Whether to show progress.
 
     Returns:
-        The fit; its ``sample()`` gives ArviZ data in the user's params, and its ``khat`` says how far to trust them. After
+        The fit, with a `ConvergenceWarning` where its loss was still falling at the end, or members were
+            seen too seldom; its ``sample()`` gives ArviZ data in the user's params, and its ``khat`` says how far to trust them. After
         Ctrl-C it is that of the steps taken so far.
 
     Raises:
-        SamplingError: The guide or engine is unknown, the step cannot be compiled but has to be, the support of a param
-            depends on others, or the loss is not finite.
+        SamplingError: The guide or engine is unknown, a setting is no number that it can be, the sites of the guide are not
+            those of the model, the step cannot be compiled but has to be, the support of a param depends on others, the
+            loss is not finite, or the mode that ``"laplace"`` found is none.
 
     Example:
         >>> import caskade_pyro as ck, pyro.distributions as dist, torch
@@ -133,9 +150,13 @@ def fit(
         0.7
     """
     check_bound(bound, "ck.fit")
-    if steps < 1:
-        raise SamplingError(f"steps must be at least 1, not {steps}.")
+    check_fit_settings(steps, lr, particles, seed, engine)
     bound.check_samplable()
-    seed = fresh_seed() if seed is None else seed
+    seed = fresh_seed() if seed is None else int(seed)
     with in_turn():
-        return Fit(run_svi(bound, guide, steps, seed, lr, particles, noncentered, engine, progress, 2))
+        fitted = run_svi(bound, guide, int(steps), seed, float(lr), int(particles), noncentered, engine, progress, 2)
+        if fitted.complete:
+            dim = sum(math.prod(site.draw_shape) for site in bound.plan.latents)
+            warn_of_falling_loss(fitted.losses, dim, stacklevel=2)
+        warn_of_members_left_behind(fitted.visits, type(fitted.guide).__name__, stacklevel=2)
+        return Fit(fitted)

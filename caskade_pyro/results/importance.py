@@ -10,7 +10,7 @@ import arviz as az
 import numpy as np
 
 from ..errors import ConvergenceWarning
-from ..inference.svi import Weighed
+from ..inference.weights import Weighed
 
 __all__ = ["LARGEST_KHAT", "Shift", "largest_shift", "pareto_khat", "warn_of_khat", "warn_of_shift"]
 

@@ -49,7 +49,8 @@ def predict(
     Missing data are predicted like the others, and so imputed.
 
     Args:
-        bound: The model; with other inputs than those of the fit it predicts for these.
+        bound: The model; with other inputs than those of the fit it predicts for these. Of subsampled plates it predicts all
+            members.
         posterior: Draws, from `sample` or `Fit.sample`.
         draws: How many predictions of each chain, spread evenly over its draws; one for each draw by default.
         seed: Of the predictions.
@@ -132,7 +133,7 @@ def prior_predictive(
     """Draw params from the priors, and the data that the model predicts for them.
 
     Args:
-        bound: The model.
+        bound: The model; of subsampled plates all members are drawn.
         draws: How many draws.
         seed: The same seed gives the same draws.
         chunk_size: How many draws to run side by side; by default as many as fit into a bounded amount of memory.

@@ -1,0 +1,227 @@
+"""Steps of a fit that sees some members at a time: the members of each step arrive before the params that all share move.
+
+If all params follow their gradients at the same pace, those of a member that is seen once in a hundred steps lag a hundred
+times behind, and the population closes in on members that have not moved: its scale falls to zero. So, as in stochastic
+variational inference (Hoffman et al. 2013), each step first brings the members that it sees to their best given the rest, by
+natural gradients with the curvature of the density (Khan and Nielsen 2018), and then takes one step of Adam in the params
+that they share. When the fit ends, all members are brought to their best once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from operator import attrgetter
+from typing import Any
+
+import torch
+from pyro.infer.autoguide import AutoDelta, AutoNormal
+from pyro.optim import clipped_adam
+from torch import Tensor
+from torch.distributions import transform_to
+
+from ..bridge.bound import BoundModel
+from ..bridge.reparametrise import NonCentered
+from ..errors import CompilationError
+from .minibatch_objective import Local, Objective, make_objective
+from .pieces import pieces
+
+__all__ = ["MinibatchSteps", "minibatch_steps"]
+
+PACE = 0.7
+"""How far a member goes towards its best at once, from where it is: one draw from what it depends on tells it."""
+
+TIMES = 2
+"""So often a member moves at each step that sees it."""
+
+TIMES_AT_LAST = 4
+
+SLOWEST = 0.02
+"""Of the pace of a member of whose data a step sees only a part."""
+
+LONGEST, LONGEST_IN_ALL = 3.0, 30.0
+"""In standard deviations: curvatures far from a mode may promise too much."""
+
+MOST_WIDER = 2.0
+"""A scale grows at most by this factor at once."""
+
+UNIT = 2.0
+"""Steps up to this many units are trusted beyond `LONGEST`: offsets and logarithms are of that order."""
+
+
+class MinibatchSteps:
+    """Steps of an `AutoNormal` or `AutoDelta` of a model with subsampled plates.
+
+    Args:
+        guide: The guide, which has run before.
+        objective: The density that members suggest.
+        settings: Of the optimiser.
+        particles: How many draws estimate the gradient in what members share.
+    """
+
+    form = "traced"
+
+    def __init__(
+        self, guide: AutoNormal | AutoDelta, objective: Objective, settings: dict[str, float], particles: int
+    ) -> None:
+        self.guide, self.objective, self.particles = guide, objective, particles
+        self.wide = isinstance(guide, AutoNormal)
+        slots = objective.flat.slots
+        self.locs = {name: self._begin(name) for name in slots}
+        self.scales = {name: torch.full_like(loc, self._width()) for name, loc in self.locs.items()}
+        self.shared = [name for name in slots if name not in objective.locals]
+        self.moving = torch.cat([torch.empty(0, dtype=objective.flat.dtype), *self._of_shared()])
+        self.optimiser = clipped_adam.ClippedAdam([self.moving], lr=settings["lr"], lrd=settings["lrd"])
+        self.queues: dict[str, Iterator[Tensor]] = {
+            name: _rounds(objective.plan.sizes[name], size) for name, size in objective.sizes.items()
+        }
+
+    def _begin(self, name: str) -> Tensor:
+        if isinstance(self.guide, AutoNormal):
+            loc = self.guide._get_loc_and_scale(name)[0]
+        else:
+            loc = self.objective.flat.fixed[name].inv(attrgetter(name)(self.guide))
+        return loc.detach().clone().to(self.objective.flat.dtype)
+
+    def _width(self) -> float:
+        return float(self.guide._init_scale) if isinstance(self.guide, AutoNormal) else 0.0
+
+    def _of_shared(self) -> list[Tensor]:
+        """The params of what members share, as the optimiser moves them."""
+        locs = [self.locs[name].reshape(-1) for name in self.shared]
+        if not self.wide:
+            return locs
+        to = transform_to(AutoNormal.scale_constraint)
+        return [*locs, *(to.inv(self.scales[name]).reshape(-1) for name in self.shared)]
+
+    def _take_shared(self) -> None:
+        """Read them back from the vector that the optimiser moves."""
+        begin = 0
+        for name in self.shared:
+            loc = self.locs[name]
+            self.locs[name] = self.moving[begin : begin + loc.numel()].reshape(loc.shape)
+            begin += loc.numel()
+        for name in self.shared if self.wide else ():
+            raw = self.moving[begin : begin + self.scales[name].numel()]
+            self.scales[name] = transform_to(AutoNormal.scale_constraint)(raw).reshape(self.scales[name].shape)
+            begin += raw.numel()
+
+    def step(self) -> float:
+        """Take one, and say the loss before what members share moves."""
+        picked = {name: next(queue) for name, queue in self.queues.items()}
+        with torch.no_grad():
+            self._move_members(picked, TIMES)
+            loss, gradient = 0.0, torch.zeros_like(self.moving)
+            for _ in range(self.particles):
+                one, slope = self._slope(picked)
+                loss += one / self.particles
+                gradient += slope / self.particles
+            self.moving.grad = gradient
+            self.optimiser.step()
+            self._take_shared()
+        return loss
+
+    def _seen(self, picked: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """The locations and scales of what a step sees, and standard normal noise, as vectors."""
+        locs, scales = [], []
+        for name in self.objective.flat.slots:
+            local = self.objective.locals.get(name)
+            for found, values in ((locs, self.locs[name]), (scales, self.scales[name])):
+                found.append((values if local is None else local.rows(values, picked)).reshape(-1))
+        loc, scale = torch.cat(locs), torch.cat(scales)
+        return loc, scale, torch.randn_like(loc) if self.wide else torch.zeros_like(loc)
+
+    def _move_members(self, picked: dict[str, Tensor], times: int) -> None:
+        """Bring the members that a step sees towards their best, the rest as it is."""
+        if not self.objective.locals:
+            return
+        for _ in range(times):
+            loc, scale, noise = self._seen(picked)
+            z = loc + scale * noise
+            gradient, curvature = self.objective.curvature(z, tuple(picked.values()))
+            for name, local in self.objective.locals.items():
+                self._move(
+                    name, local, picked, *(one[local.slot.slice] for one in (loc, scale, z, gradient, curvature))
+                )
+
+    def _move(
+        self, name: str, local: Local, picked: dict[str, Tensor], loc: Tensor, scale: Tensor, z: Tensor,
+        gradient: Tensor, curvature: Tensor,
+    ) -> None:  # fmt: skip
+        """One natural gradient step of the members of a site."""
+        pace = PACE if local.share == 1.0 else max(PACE * local.share, SLOWEST)
+        precision = (-curvature / local.scale).abs().clamp(min=torch.finfo(z.dtype).tiny ** 0.5)
+        # The gradient where the draw is, brought to the mean: for a normal density that is exact, whatever the draw.
+        towards = (gradient / local.scale) / precision + (z - loc)
+        wide = torch.maximum(scale, precision.rsqrt())
+        farthest = torch.maximum(LONGEST * wide, (LONGEST_IN_ALL * wide).clamp(max=UNIT))
+        moved = loc + pace * torch.where(torch.isfinite(towards), towards.clamp(-farthest, farthest), 0.0)
+        local.put(self.locs[name], picked, moved.reshape(local.slot.shape))
+        if self.wide:
+            before = scale**-2
+            mixed = torch.maximum((1 - pace) * before - pace * curvature / local.scale, before / MOST_WIDER**2)
+            scales = torch.where(torch.isfinite(mixed), mixed, before).rsqrt()
+            local.put(self.scales[name], picked, scales.reshape(local.slot.shape))
+
+    def _slope(self, picked: dict[str, Tensor]) -> tuple[float, Tensor]:
+        """The loss at one draw, and its gradient in what members share."""
+        loc, scale, noise = self._seen(picked)
+        value, gradient = self.objective.slope(loc + scale * noise, *picked.values())
+        loss, by_loc, by_scale, begin = -value, [], [], 0
+        for name, slot in self.objective.flat.slots.items():
+            part = slice(begin, begin + slot.slice.stop - slot.slice.start)
+            begin = part.stop
+            local = self.objective.locals.get(name)
+            if self.wide:
+                normal = -torch.distributions.Normal(0.0, 1.0).log_prob(noise[part]) + scale[part].log()
+                loss = loss - normal.sum() * (1.0 if local is None else local.scale)
+            if local is None:
+                by_loc.append(-gradient[part])
+                # Scales are kept as what softplus makes of a number, whose slope is this.
+                slope = -torch.expm1(-scale[part])
+                by_scale.append(-(gradient[part] * noise[part] + 1 / scale[part]) * slope)
+        return float(loss), torch.cat([self.moving[:0], *by_loc, *(by_scale if self.wide else ())])
+
+    def finish(self) -> None:
+        """Bring all members to their best, and give the guide its params."""
+        with torch.no_grad():
+            for picked in pieces(self.objective.plan, self.objective.sizes):
+                self._move_members(picked, TIMES_AT_LAST)
+            values = dict(self.guide.named_parameters())
+            for name, loc in self.locs.items():
+                if self.wide:
+                    to = transform_to(AutoNormal.scale_constraint)
+                    values[f"locs.{name}_unconstrained"].copy_(loc)
+                    values[f"scales.{name}_unconstrained"].copy_(to.inv(self.scales[name]))
+                else:
+                    support = transform_to(self.guide.prototype_trace.nodes[name]["fn"].support)
+                    values[f"{name}_unconstrained"].copy_(support.inv(self.objective.flat.fixed[name](loc)))
+
+
+def _rounds(members: int, size: int) -> Iterator[Tensor]:
+    """Some members after the other, all of them once in each round."""
+    left = torch.empty(0, dtype=torch.long)
+    while True:
+        while len(left) < size:
+            again = torch.randperm(members)
+            # Those that are still to come in this round are the last of the next, so that none comes twice at one step.
+            waiting = torch.isin(again, left)
+            left = torch.cat([left, again[~waiting], again[waiting]])
+        yield left[:size].sort().values
+        left = left[size:]
+
+
+def minibatch_steps(
+    bound: BoundModel, guide: Any, model: Callable[[], Any], noncentered: NonCentered, settings: dict[str, float],
+    particles: int,
+) -> MinibatchSteps:  # fmt: skip
+    """Steps of a fit that sees some members at a time.
+
+    Raises:
+        CompilationError: The guide or the model has no such steps.
+    """
+    if type(guide) not in (AutoNormal, AutoDelta):
+        raise CompilationError("its params are not known one by one")
+    if bound.has_discrete:
+        raise CompilationError("discrete params are summed out")
+    objective = make_objective(bound, model, noncentered, jacobian=isinstance(guide, AutoNormal))
+    return MinibatchSteps(guide, objective, settings, particles)
