@@ -59,6 +59,11 @@ class MinibatchSteps:
     """
 
     form = "traced"
+    guide_is_wrong = False
+
+    def distrust(self, stacklevel: int) -> bool:  # noqa: ARG002 - as of other steps
+        """They run on the model's own operations, and nothing faster is to be compared with them."""
+        return False
 
     def __init__(
         self, guide: AutoNormal | AutoDelta, objective: Objective, settings: dict[str, float], particles: int

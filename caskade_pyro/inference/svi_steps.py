@@ -157,7 +157,7 @@ class PyroSteps:
     def finish(self) -> None:
         """The param store is where Pyro works."""
 
-    def distrust(self, stacklevel: int) -> bool:
+    def distrust(self, stacklevel: int) -> bool:  # noqa: ARG002 - as of other steps
         """They are the measure of the others."""
         return False
 
