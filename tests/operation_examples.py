@@ -2,11 +2,12 @@
 
 import functools
 import operator
+import random
 
 import torch
 
 from operation_cases import (
-    BOOL, DTYPES, FLOAT32, FLOAT64, FLOATS, INT32, INT64, UINT8, VALUES, Case, Operand, aten, binary, on_array,
+    BOOL, DTYPES, FEW, FLOAT32, FLOAT64, FLOATS, INT32, INT64, UINT8, VALUES, Case, Operand, _some, aten, binary, on_array,
     pairs_of_arrays, unary,
 )  # fmt: skip
 
@@ -52,17 +53,18 @@ def _numbers_first(many):
         for number in (2, -3, 0.5, True):
             for name in ("add", "sub", "mul", "truediv", "pow", "lt", "ge", "eq"):
                 call = getattr(operator, name)
+                values = _some(dtype, 3, random.Random(name))
                 yield Case(
                     f"{name}({number!r}, {dtype})",
                     lambda x, call=call, number=number: call(number, x),
-                    (Operand(VALUES[dtype], (len(VALUES[dtype]),), dtype),),
+                    (Operand(values, (3,), dtype),),
                 )
 
 
 def _scaled(name, call):
     def cases(many):
-        for alpha in (2, -1, 0.5):
-            yield from binary(f"{name}, alpha={alpha}", lambda a, b, alpha=alpha: call(a, b, alpha=alpha), 3)
+        for alpha in (2, -1, 0.5) if many > FEW else (2,):
+            yield from binary(f"{name}, alpha={alpha}", lambda a, b, alpha=alpha: call(a, b, alpha=alpha), FEW)
 
     return cases
 
