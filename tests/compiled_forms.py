@@ -33,7 +33,7 @@ class CannotBeWritten(Exception):
     """The form has no code for the function."""
 
 
-def compile_function(function, point, form, folder):
+def compile_function(function, point, form, folder, quick=False):
     """A function R^n -> R as machine code.
 
     Args:
@@ -41,6 +41,7 @@ def compile_function(function, point, form, folder):
         point: A vector.
         form: One of `FORMS`.
         folder: A new folder to make the code in.
+        quick: Whether the C++ compiler is to take little time over code without loops.
 
     Returns:
         From a vector to the value and the gradient.
@@ -50,13 +51,15 @@ def compile_function(function, point, form, folder):
     """
     program = trace_program(function, point)
 
+    flags = tuple("-O0" if quick and flag == "-O1" else flag for flag in scalar_code.FLAGS)
+
     def write(*_):
         return WRITERS[form](program)
 
     try:
         # A function of many cases is larger than what is sensibly written out.
         with (
-            mock.patch.multiple(scalar_code, MOST_INPUTS=10**6, FEW_LINES=10**6, MOST_LINES=10**6),
+            mock.patch.multiple(scalar_code, MOST_INPUTS=10**6, FEW_LINES=10**6, MOST_LINES=10**6, FLAGS=flags),
             mock.patch.multiple(loop_steps, MOST_PIECES=10**6, MOST_STEPS=10**6, MOST_TABLED=10**6),
             mock.patch.object(native, "_lowered", write),
         ):

@@ -216,12 +216,21 @@ def binary(name, call, many, divides=False):
     """All pairs of kinds: elements of vectors, of constants, of tensors without dims, of a column and a row, and numbers."""
     rng = random.Random(name)
     for a, b in itertools.product(DTYPES, DTYPES):
-        of_a, of_b = functools.partial(_some, a, rng=rng, divides=divides), functools.partial(
-            _some, b, rng=rng, divides=divides, nonzero=divides and not (a in FLOATS or b in FLOATS)
+        of_a, of_b = (
+            functools.partial(_some, a, rng=rng, divides=divides),
+            functools.partial(_some, b, rng=rng, divides=divides, nonzero=divides and not (a in FLOATS or b in FLOATS)),
         )
         variants = [
-            Case(f"{name}({a}, constant {b})", call, (Operand(of_a(many), (many,), a), Operand(of_b(many), (many,), b, False))),
-            Case(f"{name}(constant {a}, {b})", call, (Operand(of_a(many), (many,), a, False), Operand(of_b(many), (many,), b))),
+            Case(
+                f"{name}({a}, constant {b})",
+                call,
+                (Operand(of_a(many), (many,), a), Operand(of_b(many), (many,), b, False)),
+            ),
+            Case(
+                f"{name}(constant {a}, {b})",
+                call,
+                (Operand(of_a(many), (many,), a, False), Operand(of_b(many), (many,), b)),
+            ),
             Case(f"{name}({a}, {b} without dims)", call, (Operand(of_a(2), (2,), a), Operand(of_b(1), (), b))),
             Case(f"{name}({a} without dims, {b})", call, (Operand(of_a(1), (), a), Operand(of_b(1), (1,), b))),
             Case(f"{name}({a} column, {b} row)", call, (Operand(of_a(2), (2, 1), a), Operand(of_b(2), (1, 2), b))),

@@ -92,7 +92,10 @@ def _where(many):
             f"{pair.label} one", torch.where, (condition, Operand(pair.operands[0].values[:1], (), pair.operands[0].dtype), pair.operands[1])
         )  # fmt: skip
     for dtype in DTYPES:
-        condition, values = Operand((1, 0), (2, 1), BOOL), Operand(VALUES[dtype][:3] or (1,), (len(VALUES[dtype][:3]),), dtype)
+        condition, values = (
+            Operand((1, 0), (2, 1), BOOL),
+            Operand(VALUES[dtype][:3] or (1,), (len(VALUES[dtype][:3]),), dtype),
+        )
         for number in (0, 1.5, True, 2):
             yield Case(
                 f"where({number}, {dtype})", lambda c, x, number=number: torch.where(c, number, x), (condition, values)
@@ -178,7 +181,9 @@ def _reduction(name):
         for dim in (0, -1) if name == "prod" else (0, -1, (0, 1)):
             for keepdim in (True, False):
                 along = functools.partial(call, dim=dim, keepdim=keepdim)
-                yield from on_array(f"{name} over {dim} {keepdim}", along, shapes=((2, 3), (3, 2, 2), (2, 0)), **settings)
+                yield from on_array(
+                    f"{name} over {dim} {keepdim}", along, shapes=((2, 3), (3, 2, 2), (2, 0)), **settings
+                )
         for dtype in () if name in ("amax", "amin") else DTYPES:
             yield from on_array(f"{name} as {dtype}", functools.partial(call, dtype=dtype), **settings)
             yield from on_array(f"{name} over 1 as {dtype}", functools.partial(call, dim=1, dtype=dtype), **settings)
@@ -213,7 +218,9 @@ def _made_like(*calls):
         for number, call in enumerate(calls):
             yield from on_array(f"made {number}", lambda x, call=call: call(x, None) + x, sums=False)
             for dtype in DTYPES:
-                yield from on_array(f"made {number} {dtype}", lambda x, call=call, dtype=dtype: call(x, dtype) + x, sums=False)
+                yield from on_array(
+                    f"made {number} {dtype}", lambda x, call=call, dtype=dtype: call(x, dtype) + x, sums=False
+                )
 
     return cases
 
@@ -222,6 +229,17 @@ def _two(name, *calls, shapes=((2, 3), (2, 3))):
     def cases(many):
         for number, call in enumerate(calls):
             yield from pairs_of_arrays(f"{name} {number}", call, shapes)
+
+    return cases
+
+
+def _two_of_a_kind(name, *calls, shapes):
+    """As writing in place calls them, which has cast before."""
+
+    def cases(many):
+        for case in _two(name, *calls, shapes=shapes)(many):
+            if case.operands[0].dtype == case.operands[1].dtype:
+                yield case
 
     return cases
 
@@ -253,7 +271,9 @@ def _index_put(many):
     for dtype in DTYPES:
         a, values = Operand(VALUES[dtype][:2], (2,), dtype), Operand((*VALUES[dtype], *VALUES[dtype])[:4], (4,), dtype)
         yield Case(f"index_put({dtype})", lambda a, v: torch.index_put(a, (AT[:1],), v[:1]), (a, values))
-        yield Case(f"index_put({dtype}, adds)", lambda a, v: torch.index_put(a, (AT,), v, accumulate=True), (a, values), True)
+        yield Case(
+            f"index_put({dtype}, adds)", lambda a, v: torch.index_put(a, (AT,), v, accumulate=True), (a, values), True
+        )
         yield Case(
             f"index_put(zeros of {dtype}, adds)",
             lambda v: torch.index_put(torch.zeros(3, dtype=v.dtype), (AT,), v, accumulate=True),
@@ -326,9 +346,9 @@ EXAMPLES = {
     "copy": _two("copy", aten.copy.default, lambda a, b: aten.copy.default(a, b) * 3, shapes=((2, 3), (3,))),
     "split_with_sizes": _views("split_with_sizes", lambda x: x.split([1, 2], 1), lambda x: x.split([2, 0], 0)),
     "split": _views("split", lambda x: aten.split.Tensor(x, 2, 1), lambda x: aten.split.Tensor(x, 1)),
-    "slice_scatter": _two("slice_scatter", lambda a, b: torch.slice_scatter(a, b, 1, 1, 3), lambda a, b: torch.slice_scatter(a, b, 1, 0, 4, 2), shapes=((2, 4), (2, 2))),
-    "select_scatter": _two("select_scatter", lambda a, b: torch.select_scatter(a, b, 1, 1), lambda a, b: torch.select_scatter(a, b, 1, -1), shapes=((2, 3), (2,))),
-    "diagonal_scatter": _two("diagonal_scatter", lambda a, b: torch.diagonal_scatter(a, b), lambda a, b: torch.diagonal_scatter(a, b, 1), shapes=((2, 3), (2,))),
+    "slice_scatter": _two_of_a_kind("slice_scatter", lambda a, b: torch.slice_scatter(a, b, 1, 1, 3), lambda a, b: torch.slice_scatter(a, b, 1, 0, 4, 2), shapes=((2, 4), (2, 2))),
+    "select_scatter": _two_of_a_kind("select_scatter", lambda a, b: torch.select_scatter(a, b, 1, 1), lambda a, b: torch.select_scatter(a, b, 1, -1), shapes=((2, 3), (2,))),
+    "diagonal_scatter": _two_of_a_kind("diagonal_scatter", lambda a, b: torch.diagonal_scatter(a, b), lambda a, b: torch.diagonal_scatter(a, b, 1), shapes=((2, 3), (2,))),
     "select_backward": _views("select_backward", lambda x: aten.select_backward.default(x, [2, 3, 3], 1, 2), lambda x: aten.select_backward.default(x, [3, 2, 3], 0, -1)),
     "slice_backward": _views("slice_backward", lambda x: aten.slice_backward.default(x, [2, 6], 1, 1, 6, 2), lambda x: aten.slice_backward.default(x, [4, 3], 0, 0, 2, 1)),
 }  # fmt: skip

@@ -23,11 +23,10 @@ def test_every_operation_has_examples_that_call_it():
     missing = OPERATIONS - EXAMPLES.keys()
     assert not missing
     for name in OPERATIONS - NORMALISED:
-        called = Called()
-        for case, _ in possible(list(EXAMPLES[name](FEW))[:4]):
-            with called:
-                case.call(*[one.tensor() for one in case.operands])
-        assert name in called.names
+        case = next(case for case in EXAMPLES[name](FEW) if possible([case]))
+        with Called() as called:
+            case.call(*[one.tensor() for one in case.operands])
+        assert name in called.names, name
 
 
 @pytest.mark.parametrize("group", range(GROUPS))
@@ -38,7 +37,7 @@ def test_operations_compute_what_torch_computes(form, group, tmp_path):
     for name in sorted(EXAMPLES)[group::GROUPS]:
         own = list(EXAMPLES[name](FEW))
         cases += random.Random(name).sample(own, min(len(own), max(PART, len(own) // PART)))
-    check(cases, form, FLOAT64, tmp_path)
+    check(cases, form, FLOAT64, tmp_path, quick=True)
 
 
 @pytest.mark.slow
@@ -52,11 +51,11 @@ def test_operations_compute_what_torch_computes_for_all_kinds_of_operands(name, 
         check(cases[begin : begin + 100], form, dtype, tmp_path / str(begin))
 
 
-def check(cases, form, dtype, folder):
+def check(cases, form, dtype, folder, quick=False):
     """Compile cases as one function, and compare what it gives with torch."""
     folder.mkdir(exist_ok=True)
     pack = Pack.of(cases, dtype)
-    _, gradient = compile_function(pack, pack.point, form, folder / "made")(pack.point)
+    _, gradient = compile_function(pack, pack.point, form, folder / "made", quick)(pack.point)
     z = pack.point.clone().requires_grad_()
     (expected,) = torch.autograd.grad(pack(z), z)
     wrong = pack.wrong(gradient, expected)

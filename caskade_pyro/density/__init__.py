@@ -8,4 +8,14 @@ from .metric import Metric
 from .native_whitened import NativeWhitened
 from .whitened import Whitened
 
-__all__ = ["Block", "LogDensity", "Metric", "NativeWhitened", "Slot", "Whitened", "find_blocks", "places_of_sites", "spread_over"]
+__all__ = [
+    "Block",
+    "LogDensity",
+    "Metric",
+    "NativeWhitened",
+    "Slot",
+    "Whitened",
+    "find_blocks",
+    "places_of_sites",
+    "spread_over",
+]

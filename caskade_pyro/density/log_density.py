@@ -320,7 +320,9 @@ class LogDensity:
         if self._compiled is not None:
             if disagreement(self._compiled.run, self._program.run, draws, self._program) is None:
                 return None
-            wrong = f"the code that {self._backends.pop(0)} differs from the traced form at draws of the posterior, {OURS}"
+            wrong = (
+                f"the code that {self._backends.pop(0)} differs from the traced form at draws of the posterior, {OURS}"
+            )
             self._compiled, self._wrong = None, wrong
             self._eager_because = self._compile_by_one(self._program)
         else:

@@ -25,7 +25,15 @@ from .scalar_views import UnknownOperationError
 
 __all__ = ["loops_are_fast", "write_loops"]
 
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-ffp-contract=fast", "-fwrapv")
+FLAGS = (
+    "-O3",
+    "-march=native",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fopenmp-simd",
+    "-ffp-contract=fast",
+    "-fwrapv",
+)
 
 BYTES = {"float": 4, "double": 8, "bool": 1, "int64_t": 8, "int32_t": 4, "uint8_t": 1}
 

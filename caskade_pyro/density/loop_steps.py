@@ -178,11 +178,17 @@ class StepWriter(Writer):
             part = a.reshape(-1) if where is None else a.reshape(-1)[where]
             owner = self.buffers[self._owner(part) or 0]
             if owner.literal is None:
-                piece = part if owner.kind == kind else self.each("{0}", (part if where is not None else a,), kind, kind)
+                piece = (
+                    part if owner.kind == kind else self.each("{0}", (part if where is not None else a,), kind, kind)
+                )
             else:
                 piece = np.broadcast_to(self.number(as_kind(owner.literal, kind)), part.shape)
             if where is None:
-                return piece.reshape(a.shape) if owner.literal is None and owner.kind != kind else (a if owner.literal is None else np.broadcast_to(piece.reshape(-1)[0], a.shape))
+                return (
+                    piece.reshape(a.shape)
+                    if owner.literal is None and owner.kind != kind
+                    else (a if owner.literal is None else np.broadcast_to(piece.reshape(-1)[0], a.shape))
+                )
             found.reshape(-1)[where] = piece
         return found
 

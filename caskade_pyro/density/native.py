@@ -81,7 +81,16 @@ def _key(program: Program, inductor: bool) -> str:
     """The name of a program's folder: whatever changes the compiled code changes the name."""
     looked_up = [(number, tuple(one.shape), one.tolist()) for number, one in baked(program).items()]
     maker = (inductor, _writes_loops())
-    things = (_own_code(), program.key(), looked_up, torch.__version__, platform.machine(), _processor(), _compiler(), maker)
+    things = (
+        _own_code(),
+        program.key(),
+        looked_up,
+        torch.__version__,
+        platform.machine(),
+        _processor(),
+        _compiler(),
+        maker,
+    )
     return hashlib.sha256(repr(things).encode()).hexdigest()[:32]
 
 
@@ -319,9 +328,7 @@ class Native:
     def _check(self, outcome: int) -> None:
         if outcome != 0:
             self._failed.zero_()
-            raise IndexError(
-                "An index in the simulator is out of bounds, or a whole number is divided by zero."
-            )
+            raise IndexError("An index in the simulator is out of bounds, or a whole number is divided by zero.")
 
     @property
     def failed(self) -> bool:

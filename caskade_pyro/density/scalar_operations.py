@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from .scalar_views import Array, numbers
+from .scalar_views import Array, UnknownOperationError, numbers
 
 __all__ = ["CHECKS", "COMPARING", "FLOATING", "HEADER", "KINDS", "OF_WHOLE", "PLAIN", "SAME", "WRITTEN"]
 
@@ -304,7 +304,16 @@ def _extreme(template: str) -> Callable[..., Any]:
     return found
 
 
+def _round(writer: Arithmetic, _: fx.Node, kind: str, a: Any, decimals: int = 0) -> Array:
+    if kind not in FLOATING:
+        raise UnknownOperationError("whole numbers are not rounded to decimals in scalars")
+    up, down = ("*", "/") if decimals > 0 else ("/", "*")
+    template = f"std::nearbyint({{0}} {up} {{1}}) {down} {{1}}"
+    return writer.each(template, (a, float(10 ** abs(decimals))), kind, kind)
+
+
 WRITTEN: dict[str, Callable[..., Any]] = {
+    "round": _round,
     "amax": _extreme("larger({0}, {1})"),
     "amin": _extreme("smaller({0}, {1})"),
     "prod": _prod,

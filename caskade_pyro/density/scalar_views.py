@@ -65,8 +65,14 @@ def _pad(a: Array, pad: Sequence[int], value: Any = 0) -> Array:
         found = found[(slice(None),) * axis + (slice(max(-before, 0), found.shape[axis] - max(-after, 0)),)]
         widths = [(0, 0)] * a.ndim
         widths[axis] = (max(before, 0), max(after, 0))
-        padded = np.full([before + size + after for (before, after), size in zip(widths, found.shape, strict=True)], value, found.dtype)
-        padded[tuple(slice(before, before + size) for (before, _), size in zip(widths, found.shape, strict=True))] = found
+        padded = np.full(
+            [before + size + after for (before, after), size in zip(widths, found.shape, strict=True)],
+            value,
+            found.dtype,
+        )
+        padded[tuple(slice(before, before + size) for (before, _), size in zip(widths, found.shape, strict=True))] = (
+            found
+        )
         found = padded
     return found
 
