@@ -1,4 +1,4 @@
-"""What the tests of compiled operations need of the compiler: the operations that it writes, and functions compiled in each form.
+"""What the tests of compiled operations need of the compiler: which there are, and functions compiled in each form.
 
 All that these tests know of how code is made stands here.
 """
@@ -30,7 +30,7 @@ class CannotBeWritten(Exception):
     """The form has no code for the function."""
 
 
-def compile_function(function, point, form, folder):
+def compile_function(function, point, form, folder, quick=False):
     """A function R^n -> R as machine code.
 
     Args:
@@ -38,6 +38,7 @@ def compile_function(function, point, form, folder):
         point: A vector.
         form: One of `FORMS`.
         folder: A new folder to make the code in.
+        quick: Whether the C++ compiler is to take little time over code without loops.
 
     Returns:
         From a vector to the value and the gradient.
@@ -47,12 +48,14 @@ def compile_function(function, point, form, folder):
     """
     program = trace_program(function, point)
     inputs = 10**6 if form == "scalars" else 0
+    flags = tuple("-O0" if quick and flag == "-O1" else flag for flag in cpp.SCALAR_FLAGS)
     try:
         # A function of many cases is larger than what is sensibly written out.
         with (
             mock.patch.multiple(cpp, MOST_INPUTS=inputs, FEW_LINES=10**6, MOST_LINES=10**6, MOST_STEPS=10**6),
             mock.patch.multiple(from_graph, MOST_STEPS=10**6, MOST_PIECES=10**6),
             mock.patch.object(ir, "MOST_TABLED", 10**6),
+            mock.patch.object(cpp, "SCALAR_FLAGS", flags),
         ):
             library._make(program, folder, inductor=False)
     except CompilationError as error:

@@ -34,6 +34,9 @@ VALUES = {
 }
 """What numbers of each kind may be."""
 
+FEW, MANY = 2, 6
+"""How many elements operands of two have: few, with one way of many to meet each other, or many, in all ways."""
+
 NUMBERS = (2, -3, 0.5, True, 0, 2.0, -1.5, math.inf, math.nan)
 """Numbers of Python that enter operations."""
 
@@ -217,16 +220,27 @@ def binary(name, call, many, divides=False):
             functools.partial(_some, a, rng=rng, divides=divides),
             functools.partial(_some, b, rng=rng, divides=divides, nonzero=divides and not (a in FLOATS or b in FLOATS)),
         )
-        for live, other in [(True, True), (True, False), (False, True)]:
-            first, second = Operand(of_a(many), (many,), a, live), Operand(of_b(many), (many,), b, other)
-            yield Case(f"{name}({a} {live}, {b} {other})", call, (first, second))
-        yield Case(f"{name}({a}, {b} without dims)", call, (Operand(of_a(2), (2,), a), Operand(of_b(1), (), b)))
-        yield Case(f"{name}({a} without dims, {b})", call, (Operand(of_a(1), (), a), Operand(of_b(1), (1,), b)))
-        if many > 3:
-            yield Case(f"{name}({a} column, {b} row)", call, (Operand(of_a(2), (2, 1), a), Operand(of_b(3), (1, 3), b)))
-            yield Case(f"{name}({a} empty, {b})", call, (Operand((), (0,), a), Operand(of_b(1), (1,), b)))
+        variants = [
+            Case(
+                f"{name}({a}, constant {b})",
+                call,
+                (Operand(of_a(many), (many,), a), Operand(of_b(many), (many,), b, False)),
+            ),
+            Case(
+                f"{name}(constant {a}, {b})",
+                call,
+                (Operand(of_a(many), (many,), a, False), Operand(of_b(many), (many,), b)),
+            ),
+            Case(f"{name}({a}, {b} without dims)", call, (Operand(of_a(2), (2,), a), Operand(of_b(1), (), b))),
+            Case(f"{name}({a} without dims, {b})", call, (Operand(of_a(1), (), a), Operand(of_b(1), (1,), b))),
+            Case(f"{name}({a} column, {b} row)", call, (Operand(of_a(2), (2, 1), a), Operand(of_b(2), (1, 2), b))),
+            Case(f"{name}({a} empty, {b})", call, (Operand((), (0,), a), Operand(of_b(1), (1,), b))),
+        ]
+        yield Case(f"{name}({a}, {b})", call, (Operand(of_a(many), (many,), a), Operand(of_b(many), (many,), b)))
+        turn = rng.randrange(len(variants))
+        yield from variants if many > FEW else variants[turn : turn + 1]
     for a in DTYPES:
-        for number in NUMBERS[: 9 if many > 3 else 4]:
+        for number in NUMBERS if many > FEW else rng.sample(NUMBERS, 2):
             values = _some(a, many, rng, divides)
             yield Case(f"{name}({a}, {number!r})", lambda x, n=number: call(x, n), (Operand(values, (many,), a),))
 

@@ -2,11 +2,12 @@
 
 import functools
 import operator
+import random
 
 import torch
 
 from operation_cases import (
-    BOOL, DTYPES, FLOAT32, FLOAT64, FLOATS, INT32, INT64, UINT8, VALUES, Case, Operand, aten, binary, on_array,
+    BOOL, DTYPES, FEW, FLOAT32, FLOAT64, FLOATS, INT32, INT64, UINT8, VALUES, Case, Operand, _some, aten, binary, on_array,
     pairs_of_arrays, unary,
 )  # fmt: skip
 
@@ -52,17 +53,18 @@ def _numbers_first(many):
         for number in (2, -3, 0.5, True):
             for name in ("add", "sub", "mul", "truediv", "pow", "lt", "ge", "eq"):
                 call = getattr(operator, name)
+                values = _some(dtype, 3, random.Random(name))
                 yield Case(
                     f"{name}({number!r}, {dtype})",
                     lambda x, call=call, number=number: call(number, x),
-                    (Operand(VALUES[dtype], (len(VALUES[dtype]),), dtype),),
+                    (Operand(values, (3,), dtype),),
                 )
 
 
 def _scaled(name, call):
     def cases(many):
-        for alpha in (2, -1, 0.5):
-            yield from binary(f"{name}, alpha={alpha}", lambda a, b, alpha=alpha: call(a, b, alpha=alpha), 3)
+        for alpha in (2, -1, 0.5) if many > FEW else (2,):
+            yield from binary(f"{name}, alpha={alpha}", lambda a, b, alpha=alpha: call(a, b, alpha=alpha), FEW)
 
     return cases
 
@@ -231,6 +233,17 @@ def _two(name, *calls, shapes=((2, 3), (2, 3))):
     return cases
 
 
+def _two_of_a_kind(name, *calls, shapes):
+    """As writing in place calls them, which has cast before."""
+
+    def cases(many):
+        for case in _two(name, *calls, shapes=shapes)(many):
+            if case.operands[0].dtype == case.operands[1].dtype:
+                yield case
+
+    return cases
+
+
 def _casts(many):
     for before in DTYPES:
         for after in DTYPES:
@@ -330,12 +343,18 @@ EXAMPLES = {
     "arange": _made(lambda dtype: torch.arange(3, dtype=dtype), lambda dtype: torch.arange(1, 6, 2, dtype=dtype), lambda dtype: torch.arange(0.0, 1.0, 0.25, dtype=dtype)),
     "index": _index,
     "index_put": _index_put,
+    "_unsafe_index": lambda many: on_array("unsafe index", lambda x: aten._unsafe_index.Tensor(x, [None, AT]), sums=False),
+    "_unsafe_index_put": lambda many: on_array(
+        "unsafe index_put", lambda x: aten._unsafe_index_put.default(x, [AT[:2]], x[:1] * 2), sums=False
+    ),
+    "any": _views("any", lambda x: torch.any(x, 1), lambda x: aten.any.dims(x, [0, 1], True), torch.any, shapes=((2, 3), (2, 1))),
+    "all": _views("all", lambda x: torch.all(x, 1), lambda x: aten.all.dims(x, [0, 1], True), torch.all, shapes=((2, 3), (2, 1))),
     "copy": _two("copy", aten.copy.default, lambda a, b: aten.copy.default(a, b) * 3, shapes=((2, 3), (3,))),
     "split_with_sizes": _views("split_with_sizes", lambda x: x.split([1, 2], 1), lambda x: x.split([2, 0], 0)),
     "split": _views("split", lambda x: aten.split.Tensor(x, 2, 1), lambda x: aten.split.Tensor(x, 1)),
-    "slice_scatter": _two("slice_scatter", lambda a, b: torch.slice_scatter(a, b, 1, 1, 3), lambda a, b: torch.slice_scatter(a, b, 1, 0, 4, 2), shapes=((2, 4), (2, 2))),
-    "select_scatter": _two("select_scatter", lambda a, b: torch.select_scatter(a, b, 1, 1), lambda a, b: torch.select_scatter(a, b, 1, -1), shapes=((2, 3), (2,))),
-    "diagonal_scatter": _two("diagonal_scatter", lambda a, b: torch.diagonal_scatter(a, b), lambda a, b: torch.diagonal_scatter(a, b, 1), shapes=((2, 3), (2,))),
+    "slice_scatter": _two_of_a_kind("slice_scatter", lambda a, b: torch.slice_scatter(a, b, 1, 1, 3), lambda a, b: torch.slice_scatter(a, b, 1, 0, 4, 2), shapes=((2, 4), (2, 2))),
+    "select_scatter": _two_of_a_kind("select_scatter", lambda a, b: torch.select_scatter(a, b, 1, 1), lambda a, b: torch.select_scatter(a, b, 1, -1), shapes=((2, 3), (2,))),
+    "diagonal_scatter": _two_of_a_kind("diagonal_scatter", lambda a, b: torch.diagonal_scatter(a, b), lambda a, b: torch.diagonal_scatter(a, b, 1), shapes=((2, 3), (2,))),
     "select_backward": _views("select_backward", lambda x: aten.select_backward.default(x, [2, 3, 3], 1, 2), lambda x: aten.select_backward.default(x, [3, 2, 3], 0, -1)),
     "slice_backward": _views("slice_backward", lambda x: aten.slice_backward.default(x, [2, 6], 1, 1, 6, 2), lambda x: aten.slice_backward.default(x, [4, 3], 0, 0, 2, 1)),
 }  # fmt: skip

@@ -64,6 +64,16 @@ def _quotient(build: Builder, dtype: torch.dtype, a: Any, b: Any, rounding_mode:
     return build.apply("quotient" if rounding_mode is None else f"{rounding_mode}_quotient", dtype, a, b)
 
 
+def _round(build: Builder, dtype: torch.dtype, a: Any, decimals: int = 0) -> Array:
+    if decimals == 0:
+        return build.apply("to_even", dtype, a)
+    if not dtype.is_floating_point:
+        raise UnknownOperationError("whole numbers are not rounded to decimals here")
+    up, down = ("mul", "quotient") if decimals > 0 else ("quotient", "mul")
+    scale = float(10 ** abs(decimals))
+    return build.apply(down, dtype, build.apply("to_even", dtype, build.apply(up, dtype, a, scale)), scale)
+
+
 def _pow(build: Builder, dtype: torch.dtype, a: Any, b: Any) -> Array:
     if isinstance(b, int | float) and dtype.is_floating_point:
         a = build.array(a, dtype)
@@ -224,6 +234,7 @@ COMPOSITES: dict[str, Callable[..., Any]] = {
     "div": _quotient,
     "floor_divide": lambda build, dtype, a, b: _quotient(build, dtype, a, b, "floor"),
     "pow": _pow,
+    "round": _round,
     "clamp": _clamp,
     "clamp_min": _clamp,
     "clamp_max": _clamp_max,

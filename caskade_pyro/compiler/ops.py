@@ -153,7 +153,7 @@ POINTWISE: dict[str, Pointwise] = {
     "floor": _rounding("floor"),
     "ceil": _rounding("ceil"),
     "trunc": _rounding("trunc"),
-    "round": _rounding("nearbyint"),
+    "to_even": _rounding("nearbyint"),
     "atan2": _floating("std::atan2({0}, {1})", "rr"),
     "hypot": _floating("std::hypot({0}, {1})", "rr"),
     "copysign": _floating("std::copysign({0}, {1})", "rr", is_cheap=True),
@@ -185,7 +185,7 @@ POINTWISE: dict[str, Pointwise] = {
     "masked_fill": _any("{1} ? {2} : {0}", "rbr"),
 }
 
-PARTS = {"plus", "minus", "quotient", "floor_quotient", "trunc_quotient", "power"}
+PARTS = {"plus", "minus", "quotient", "floor_quotient", "trunc_quotient", "power", "to_even"}
 """Those that torch does not have under these names: composites are made of them."""
 
 REDUCTIONS: dict[str, Reduction] = {
