@@ -137,7 +137,7 @@ class MinibatchSteps:
         for _ in range(times):
             loc, scale, noise = self._seen(picked)
             z = loc + scale * noise
-            gradient, curvature = self.objective.curvature(z, tuple(picked.values()))
+            gradient, curvature = self.objective.curvature(z, picked)
             for name, local in self.objective.locals.items():
                 self._move(name, local, picked, *(one[local.slot.slice] for one in (loc, scale, z, gradient, curvature)))
 
@@ -147,23 +147,25 @@ class MinibatchSteps:
     ) -> None:  # fmt: skip
         """One natural gradient step of the members of a site."""
         pace = PACE if local.share == 1.0 else max(PACE * local.share, SLOWEST)
-        precision = (-curvature / local.scale).abs().clamp(min=torch.finfo(z.dtype).tiny**0.5)
+        curvature = curvature / local.scale
+        concave = torch.isfinite(curvature) & (curvature < 0)
+        # Where the density does not curve downwards at the draw, the width that the guide has says how far to go.
+        precision = torch.where(concave, -curvature, (scale if self.wide else torch.ones_like(scale)) ** -2)
         # The gradient where the draw is, brought to the mean: for a normal density that is exact, whatever the draw.
-        towards = (gradient / local.scale) / precision + (z - loc)
+        towards = gradient / local.scale / precision + torch.where(concave, z - loc, 0.0)
         wide = torch.maximum(scale, precision.rsqrt())
-        farthest = torch.maximum(LONGEST * wide, (LONGEST_IN_ALL * wide).clamp(max=UNIT))
+        farthest = torch.where(concave, torch.maximum(LONGEST * wide, (LONGEST_IN_ALL * wide).clamp(max=UNIT)), wide)
         moved = loc + pace * torch.where(torch.isfinite(towards), towards.clamp(-farthest, farthest), 0.0)
         local.put(self.locs[name], picked, moved.reshape(local.slot.shape))
         if self.wide:
             before = scale**-2
-            mixed = torch.maximum((1 - pace) * before - pace * curvature / local.scale, before / MOST_WIDER**2)
-            scales = torch.where(torch.isfinite(mixed), mixed, before).rsqrt()
-            local.put(self.scales[name], picked, scales.reshape(local.slot.shape))
+            mixed = torch.maximum((1 - pace) * before + pace * precision, before / MOST_WIDER**2)
+            local.put(self.scales[name], picked, mixed.rsqrt().reshape(local.slot.shape))
 
     def _slope(self, picked: dict[str, Tensor]) -> tuple[float, Tensor]:
         """The loss at one draw, and its gradient in what members share."""
         loc, scale, noise = self._seen(picked)
-        value, gradient = self.objective.slope(loc + scale * noise, *picked.values())
+        value, gradient = self.objective.slope(loc + scale * noise, picked)
         loss, by_loc, by_scale, begin = -value, [], [], 0
         for name, slot in self.objective.flat.slots.items():
             part = slice(begin, begin + slot.slice.stop - slot.slice.start)
