@@ -147,7 +147,9 @@ def test_each_round_has_every_member_once(members, size):
 def test_pyros_steps_say_that_members_lag_behind():
     """Where Pyro's own steps move params of members that they seldom see, the fit says so when it ends."""
     bound, _, _ = population(50, 5)
-    with pytest.warns(ck.ConvergenceWarning, match=r"saw each member only 3 times of plate members.*lag behind") as caught:
+    with pytest.warns(
+        ck.ConvergenceWarning, match=r"saw each member only 3 times of plate members.*lag behind"
+    ) as caught:
         ck.fit(bound, steps=30, seed=1, engine="pyro", progress=False)
     assert caught[0].filename == __file__
 

@@ -136,7 +136,7 @@ def make_objective(bound: BoundModel, model: Callable[[], Any], noncentered: Non
             return total.to(z.dtype)
 
     def split(vector: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        z, along, *numbers = vector.split([flat.dim, lines * flat.dim, *sizes.values()])
+        z, along, *numbers = torch.split(vector, [flat.dim, lines * flat.dim, *sizes.values()])
         # Members are numbers of the same vector, which is all that is written down as an input.
         picked = {name: one.detach().round().long() for name, one in zip(sizes, numbers, strict=True)}
         return z, along.reshape(lines, flat.dim), picked
@@ -157,10 +157,10 @@ def make_objective(bound: BoundModel, model: Callable[[], Any], noncentered: Non
 
     at = point()
     with all_at_once():
-        traced = [_written(one, at) for one in (slope, curved)]
-    for one, form in zip((slope, curved), traced, strict=True):
-        _check(one, form, point())
-    return Objective(flat, plan, found, sizes, *traced, directions)
+        slope_of, curved_of = _written(slope, at), _written(curved, at)
+    _check(slope, slope_of, point())
+    _check(curved, curved_of, point())
+    return Objective(flat, plan, found, sizes, slope_of, curved_of, directions)
 
 
 Pair = tuple[Tensor, Tensor]
@@ -198,9 +198,7 @@ def _locals(bound: BoundModel, flat: Flat, noncentered: NonCentered) -> dict[str
     for name, slot in flat.slots.items():
         plates = sites[name]
         batch = len(plates.batch_shape)
-        axes = {
-            batch + dim: plate for plate, dim in zip(plates.names, plates.dims, strict=True) if plate in sizes
-        }
+        axes = {batch + dim: plate for plate, dim in zip(plates.names, plates.dims, strict=True) if plate in sizes}
         if axes:
             others = [share for plate, share in shares.items() if plate not in axes.values()]
             found[name] = Local(slot, axes, math.prod(others), 1 / math.prod(shares[plate] for plate in axes.values()))
@@ -212,7 +210,7 @@ def _directions(flat: Flat, found: Mapping[str, Local]) -> Tensor | None:
     rows: list[Tensor] = []
     for local in found.values():
         shape = local.slot.shape
-        own = [range(size) if axis not in local.axes else [slice(None)] for axis, size in enumerate(shape)]
+        own: list[Any] = [range(size) if axis not in local.axes else [slice(None)] for axis, size in enumerate(shape)]
         if len(rows) + math.prod(len(one) for one in own) > MOST_COMPONENTS:
             return None
         for component in product(*own):
