@@ -89,14 +89,14 @@ def test_the_objective_is_the_density_of_the_members(name):
     sizes = {plate: max(1, bound.plan.sizes[plate] // 2) for plate in pair.subsampled[-1:]}
     few = bound.model.bind(*bound.args, obs=bound.data, subsample_size=sizes, **bound.kwargs)
     objective = make_objective(few, few.noncentered("auto"), "auto", jacobian=False)
-    picked = [torch.randperm(bound.plan.sizes[plate])[:size] for plate, size in sizes.items()]
+    picked = {plate: torch.randperm(bound.plan.sizes[plate])[:size] for plate, size in sizes.items()}
     z = 0.3 * torch.randn(objective.flat.dim)
     values = objective.flat.sampled(z[None])
     conditioned = pyro.poutine.condition(
-        few.noncentered("auto"), {name: value[0] for name, value in values.items()} | dict(zip(sizes, picked, strict=True))
+        few.noncentered("auto"), {name: value[0] for name, value in values.items()} | picked
     )
     expected = pyro.poutine.trace(conditioned).get_trace().log_prob_sum()
-    value, slope = objective.slope(z, *picked)
+    value, slope = objective.slope(z, picked)
     torch.testing.assert_close(value, expected)
     gradient, curvature = objective.curvature(z, picked)
     torch.testing.assert_close(gradient, slope)
@@ -105,7 +105,7 @@ def test_the_objective_is_the_density_of_the_members(name):
             if any(one.slot.slice.start <= at < one.slot.slice.stop for one in objective.locals.values()):
                 step = torch.zeros_like(z)
                 step[at] = 1e-5
-                up, down = (objective.slope(z + sign * step, *picked)[1][at] for sign in (1, -1))
+                up, down = (objective.slope(z + sign * step, picked)[1][at] for sign in (1, -1))
                 torch.testing.assert_close(curvature[at], (up - down) / 2e-5, rtol=1e-4, atol=1e-4)
 
 
@@ -147,7 +147,9 @@ def test_each_round_has_every_member_once(members, size):
 def test_pyros_steps_say_that_members_lag_behind():
     """Where Pyro's own steps move params of members that they seldom see, the fit says so when it ends."""
     bound, _, _ = population(50, 5)
-    with pytest.warns(ck.ConvergenceWarning, match=r"saw each member only 3 times of plate members.*lag behind") as caught:
+    with pytest.warns(
+        ck.ConvergenceWarning, match=r"saw each member only 3 times of plate members.*lag behind"
+    ) as caught:
         ck.fit(bound, steps=30, seed=1, engine="pyro", progress=False)
     assert caught[0].filename == __file__
 

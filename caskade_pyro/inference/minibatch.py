@@ -38,6 +38,9 @@ TIMES_AT_LAST = 4
 SLOWEST = 0.02
 """Of the pace of a member of whose data a step sees only a part."""
 
+SLOWING, SLOWEST_SCALE = 0.3, 0.1
+"""Scales average curvatures over more and more draws, since that of one is not the mean: how fast, and how far that goes."""
+
 LONGEST, LONGEST_IN_ALL = 3.0, 30.0
 """In standard deviations: curvatures far from a mode may promise too much."""
 
@@ -75,6 +78,7 @@ class MinibatchSteps:
         self.scales = {name: torch.full_like(loc, self._width()) for name, loc in self.locs.items()}
         self.shared = [name for name in slots if name not in objective.locals]
         self.moving = torch.cat([torch.empty(0, dtype=objective.flat.dtype), *self._of_shared()])
+        self.moves = {name: torch.zeros_like(self.locs[name]) for name in objective.locals}
         self.optimiser = clipped_adam.ClippedAdam([self.moving], lr=settings["lr"], lrd=settings["lrd"])
         self.queues: dict[str, Iterator[Tensor]] = {
             name: _rounds(objective.plan.sizes[name], size) for name, size in objective.sizes.items()
@@ -85,7 +89,8 @@ class MinibatchSteps:
             loc = self.guide._get_loc_and_scale(name)[0]
         else:
             loc = self.objective.flat.fixed[name].inv(attrgetter(name)(self.guide))
-        return loc.detach().clone().to(self.objective.flat.dtype)
+        found: Tensor = loc.detach().clone().to(self.objective.flat.dtype)
+        return found
 
     def _width(self) -> float:
         return float(self.guide._init_scale) if isinstance(self.guide, AutoNormal) else 0.0
@@ -127,7 +132,8 @@ class MinibatchSteps:
 
     def _seen(self, picked: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The locations and scales of what a step sees, and standard normal noise, as vectors."""
-        locs, scales = [], []
+        locs: list[Tensor] = []
+        scales: list[Tensor] = []
         for name in self.objective.flat.slots:
             local = self.objective.locals.get(name)
             for found, values in ((locs, self.locs[name]), (scales, self.scales[name])):
@@ -142,7 +148,7 @@ class MinibatchSteps:
         for _ in range(times):
             loc, scale, noise = self._seen(picked)
             z = loc + scale * noise
-            gradient, curvature = self.objective.curvature(z, tuple(picked.values()))
+            gradient, curvature = self.objective.curvature(z, picked)
             for name, local in self.objective.locals.items():
                 self._move(
                     name, local, picked, *(one[local.slot.slice] for one in (loc, scale, z, gradient, curvature))
@@ -154,23 +160,28 @@ class MinibatchSteps:
     ) -> None:  # fmt: skip
         """One natural gradient step of the members of a site."""
         pace = PACE if local.share == 1.0 else max(PACE * local.share, SLOWEST)
-        precision = (-curvature / local.scale).abs().clamp(min=torch.finfo(z.dtype).tiny ** 0.5)
+        curvature = curvature / local.scale
+        concave = torch.isfinite(curvature) & (curvature < 0)
+        # Where the density does not curve downwards at the draw, the width that the guide has says how far to go.
+        precision = torch.where(concave, -curvature, (scale if self.wide else torch.ones_like(scale)) ** -2)
         # The gradient where the draw is, brought to the mean: for a normal density that is exact, whatever the draw.
-        towards = (gradient / local.scale) / precision + (z - loc)
+        towards = gradient / local.scale / precision + torch.where(concave, z - loc, 0.0)
         wide = torch.maximum(scale, precision.rsqrt())
-        farthest = torch.maximum(LONGEST * wide, (LONGEST_IN_ALL * wide).clamp(max=UNIT))
+        farthest = torch.where(concave, torch.maximum(LONGEST * wide, (LONGEST_IN_ALL * wide).clamp(max=UNIT)), wide)
         moved = loc + pace * torch.where(torch.isfinite(towards), towards.clamp(-farthest, farthest), 0.0)
         local.put(self.locs[name], picked, moved.reshape(local.slot.shape))
         if self.wide:
+            moves = local.rows(self.moves[name], picked)
+            local.put(self.moves[name], picked, moves + 1)
+            slower = (pace / (1 + SLOWING * moves.reshape(-1))).clamp(min=pace * SLOWEST_SCALE)
             before = scale**-2
-            mixed = torch.maximum((1 - pace) * before - pace * curvature / local.scale, before / MOST_WIDER**2)
-            scales = torch.where(torch.isfinite(mixed), mixed, before).rsqrt()
-            local.put(self.scales[name], picked, scales.reshape(local.slot.shape))
+            mixed = torch.maximum((1 - slower) * before + slower * precision, before / MOST_WIDER**2)
+            local.put(self.scales[name], picked, mixed.rsqrt().reshape(local.slot.shape))
 
     def _slope(self, picked: dict[str, Tensor]) -> tuple[float, Tensor]:
         """The loss at one draw, and its gradient in what members share."""
         loc, scale, noise = self._seen(picked)
-        value, gradient = self.objective.slope(loc + scale * noise, *picked.values())
+        value, gradient = self.objective.slope(loc + scale * noise, picked)
         loss, by_loc, by_scale, begin = -value, [], [], 0
         for name, slot in self.objective.flat.slots.items():
             part = slice(begin, begin + slot.slice.stop - slot.slice.start)
@@ -192,13 +203,14 @@ class MinibatchSteps:
             for picked in pieces(self.objective.plan, self.objective.sizes):
                 self._move_members(picked, TIMES_AT_LAST)
             values = dict(self.guide.named_parameters())
+            prototype: Any = self.guide.prototype_trace
             for name, loc in self.locs.items():
                 if self.wide:
                     to = transform_to(AutoNormal.scale_constraint)
                     values[f"locs.{name}_unconstrained"].copy_(loc)
                     values[f"scales.{name}_unconstrained"].copy_(to.inv(self.scales[name]))
                 else:
-                    support = transform_to(self.guide.prototype_trace.nodes[name]["fn"].support)
+                    support = transform_to(prototype.nodes[name]["fn"].support)
                     values[f"{name}_unconstrained"].copy_(support.inv(self.objective.flat.fixed[name](loc)))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -12,14 +12,15 @@ import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..bridge.bound import BoundModel
 from ..bridge.plan import Plan
 from ..bridge.reparametrise import NonCentered
 from ..density.closeness import close
 from ..density.flat import Flat, FromFlat, Slot, make_flat
+from ..density.recorder import record
 from ..errors import CompilationError
+from ..graph.plates.batching import all_at_once
 from ..graph.plates.distributions import without_validation
 
 __all__ = ["Local", "Objective", "make_objective"]
@@ -71,8 +72,8 @@ class Objective:
         plan: Of the model of all.
         locals: By site, those with a value for each member of a subsampled plate.
         sizes: By subsampled plate, how many members a step sees.
-        slope: From a vector and the members, the value and the gradient.
-        curved: From a vector, directions and the members, the gradient, and its derivatives along these.
+        slope_of: From a vector, directions and the members, one after the other, the value and the gradient.
+        curved_of: From the same, the gradient, and its derivatives along the directions.
         directions: By which the curvature of each number of each member is found, ``(directions, dim)``; None for random ones.
     """
 
@@ -80,17 +81,25 @@ class Objective:
     plan: Plan
     locals: Mapping[str, Local]
     sizes: Mapping[str, int]
-    slope: Callable[..., tuple[Tensor, Tensor]]
-    curved: Callable[..., tuple[Tensor, Tensor]]
+    slope_of: Callable[[Tensor], tuple[Tensor, Tensor]]
+    curved_of: Callable[[Tensor], tuple[Tensor, Tensor]]
     directions: Tensor | None
 
-    def curvature(self, z: Tensor, picked: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def slope(self, z: Tensor, picked: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The value and its gradient, for the picked members of each plate."""
+        lines = 1 if self.directions is None else len(self.directions)
+        return self.slope_of(self._vector(z, z.new_zeros(lines, self.flat.dim), picked))
+
+    def curvature(self, z: Tensor, picked: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The gradient, and the second derivative in each number of a member; zero for what members share."""
         along = self.directions
         if along is None:
             along = torch.randint(0, 2, (1, self.flat.dim)).to(z.dtype) * 2 - 1
-        gradient, changes = self.curved(z, along, *picked)
+        gradient, changes = self.curved_of(self._vector(z, along, picked))
         return gradient, (changes * along).sum(0)
+
+    def _vector(self, z: Tensor, along: Tensor, picked: Mapping[str, Tensor]) -> Tensor:
+        return torch.cat([z, along.reshape(-1), *(picked[name].to(z.dtype) for name in self.sizes)])
 
 
 def make_objective(bound: BoundModel, model: Callable[[], Any], noncentered: NonCentered, jacobian: bool) -> Objective:
@@ -105,56 +114,78 @@ def make_objective(bound: BoundModel, model: Callable[[], Any], noncentered: Non
     Raises:
         CompilationError: It cannot be, or what was written down differs from the model.
     """
-    flat, whole = make_flat(model), bound.plan
+    flat, plan, sizes = make_flat(model), bound.plan, dict(bound.subsample_size)
     if len(flat.fixed) < len(flat.slots):
         raise CompilationError("the supports of params move")
+    if max(plan.sizes[name] for name in sizes) > 1 / torch.finfo(flat.dtype).eps:
+        raise CompilationError("numbers of members have more digits than the vector")
     found = _locals(bound, flat, noncentered)
-    names = tuple(bound.subsample_size)
 
-    def value(z: Tensor, *picked: Tensor) -> Tensor:
+    directions = _directions(flat, found)
+    lines = 1 if directions is None else len(directions)
+
+    def value(z: Tensor, picked: Mapping[str, Tensor]) -> Tensor:
         with pyro.validation_enabled(False), without_validation():
             placed = FromFlat(flat.slots, flat.fixed, z)
-            seen = poutine.condition(flat.model, data=dict(zip(names, picked, strict=True)))
-            trace: Any = poutine.trace(placed(seen)).get_trace()
+            trace: Any = poutine.trace(placed(poutine.condition(flat.model, data=dict(picked)))).get_trace()
             total: Tensor = flat.evaluator.log_prob(trace)
             for name, slot in flat.slots.items() if jacobian else ():
                 scale = found[name].scale if name in found else 1.0
-                at = slot.of(z)
-                total = total + scale * flat.fixed[name].log_abs_det_jacobian(at, trace.nodes[name]["value"]).sum()
+                inside = flat.fixed[name].log_abs_det_jacobian(slot.of(z), trace.nodes[name]["value"])
+                total = total + scale * inside.sum()
             return total.to(z.dtype)
 
-    def slope(z: Tensor, *picked: Tensor) -> tuple[Tensor, Tensor]:
-        gradient, at = torch.func.grad_and_value(value)(z, *picked)
+    def split(vector: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        z, along, *numbers = torch.split(vector, [flat.dim, lines * flat.dim, *sizes.values()])
+        # Members are numbers of the same vector, which is all that is written down as an input.
+        picked = {name: one.detach().round().long() for name, one in zip(sizes, numbers, strict=True)}
+        return z, along.reshape(lines, flat.dim), picked
+
+    def slope(vector: Tensor) -> tuple[Tensor, Tensor]:
+        z, _, picked = split(vector)
+        gradient, at = torch.func.grad_and_value(lambda x: value(x, picked))(z)
         return at, gradient
 
-    def curved(z: Tensor, along: Tensor, *picked: Tensor) -> tuple[Tensor, Tensor]:
-        gradient, pulled = torch.func.vjp(lambda x: torch.func.grad(value)(x, *picked), z)
+    def curved(vector: Tensor) -> tuple[Tensor, Tensor]:
+        z, along, picked = split(vector)
+        gradient, pulled = torch.func.vjp(lambda x: torch.func.grad(lambda y: value(y, picked))(x), z)
         return gradient, torch.stack([pulled(one)[0] for one in along])
 
-    directions = _directions(flat, found)
-    sizes = dict(bound.subsample_size)
-    some = [torch.randperm(whole.sizes[name])[:size] for name, size in sizes.items()]
-    z = torch.randn(flat.dim, dtype=flat.dtype) * 0.1
-    along = torch.ones(1, flat.dim, dtype=flat.dtype) if directions is None else directions
-    with torch.enable_grad():
-        traced_slope, traced_curved = make_fx(slope)(z, *some), make_fx(curved)(z, along, *some)
-    for graph in (traced_slope, traced_curved):
-        graph.graph.eliminate_dead_code()
-        graph.recompile()
-    _check(slope, traced_slope, z, [torch.randperm(whole.sizes[name])[:size] for name, size in sizes.items()])
-    return Objective(flat, whole, found, sizes, traced_slope, traced_curved, directions)
+    def point() -> Tensor:
+        z = 0.1 * torch.randn((1 + lines) * flat.dim, dtype=flat.dtype)
+        return torch.cat([z, *(torch.randperm(plan.sizes[one])[:size].to(flat.dtype) for one, size in sizes.items())])
+
+    at = point()
+    with all_at_once():
+        slope_of, curved_of = _written(slope, at), _written(curved, at)
+    _check(slope, slope_of, point())
+    _check(curved, curved_of, point())
+    return Objective(flat, plan, found, sizes, slope_of, curved_of, directions)
 
 
-def _check(slope: Any, traced: Any, z: Tensor, picked: Sequence[Tensor]) -> None:
+Pair = tuple[Tensor, Tensor]
+
+
+def _written(function: Callable[[Tensor], Pair], at: Tensor) -> Callable[[Tensor], Pair]:
+    """The operations of a function, which take what it takes."""
+    graph, constants = record(torch.func.functionalize(function), at)
+
+    def run(vector: Tensor) -> Pair:
+        first, second = graph(vector, *constants)
+        return first, second
+
+    return run
+
+
+def _check(function: Callable[[Tensor], Pair], form: Callable[[Tensor], Pair], at: Tensor) -> None:
     """Check what was written down at other members and another vector.
 
     Raises:
         CompilationError: It differs.
     """
-    at = z + 0.1 * torch.randn_like(z)
-    (value, gradient), (expected, its) = traced(at, *picked), slope(at, *picked)
-    if bool(torch.isfinite(expected)) and not (close(value, expected) and close(gradient, its)):
-        raise CompilationError("it looks at values")
+    for expected, found in zip(function(at), form(at), strict=True):
+        if bool(torch.isfinite(expected).all()) and not close(found, expected):
+            raise CompilationError("what was written down of some members differs for others")
 
 
 def _locals(bound: BoundModel, flat: Flat, noncentered: NonCentered) -> dict[str, Local]:
@@ -179,7 +210,7 @@ def _directions(flat: Flat, found: Mapping[str, Local]) -> Tensor | None:
     rows: list[Tensor] = []
     for local in found.values():
         shape = local.slot.shape
-        own = [range(size) if axis not in local.axes else [slice(None)] for axis, size in enumerate(shape)]
+        own: list[Any] = [range(size) if axis not in local.axes else [slice(None)] for axis, size in enumerate(shape)]
         if len(rows) + math.prod(len(one) for one in own) > MOST_COMPONENTS:
             return None
         for component in product(*own):

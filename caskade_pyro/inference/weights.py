@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -50,16 +51,22 @@ def weigh(guide: Any, flat: Flat, draws: int) -> Weighed | None:
     Returns:
         The draws; None for a guide without width.
     """
-    found = None
-    if isinstance(guide, AutoGuide):
-        try:
-            found = _by_noise(guide, flat, draws)
-        except (*UNTRACEABLE, KeyError):  # it cannot be written as a function of noise
-            found = None
-    z, ratios = _by_runs(guide, flat, draws) if found is None else found
+    with warnings.catch_warnings():
+        # Modules in a guide are not to be trained here.
+        warnings.filterwarnings("ignore", ".*not registered in the param store", UserWarning)
+        z, ratios = _drawn(guide, flat, draws)
     if not bool((z != z[:1]).any()):
         return None
     return Weighed(z.double().numpy(), ratios.double().numpy(), flat.slots)
+
+
+def _drawn(guide: Any, flat: Flat, draws: int) -> tuple[Tensor, Tensor]:
+    if isinstance(guide, AutoGuide):
+        try:
+            return _by_noise(guide, flat, draws)
+        except (*UNTRACEABLE, KeyError):  # it cannot be written as a function of noise
+            pass
+    return _by_runs(guide, flat, draws)
 
 
 def _by_noise(guide: AutoGuide, flat: Flat, draws: int) -> tuple[Tensor, Tensor]:

@@ -125,8 +125,8 @@ def fit(
         progress: Whether to show progress.
 
     Returns:
-        The fit, with a `ConvergenceWarning` where its loss was still falling at the end, or members were
-            seen too seldom; its ``sample()`` gives ArviZ data in the user's params, and its ``khat`` says how far to trust them. After
+        The fit, with a `ConvergenceWarning` where its loss was still falling at the end, or members were seen too
+            seldom; its ``sample()`` gives ArviZ data in the user's params, and its ``khat`` says how far to trust them. After
         Ctrl-C it is that of the steps taken so far.
 
     Raises:
