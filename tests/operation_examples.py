@@ -5,10 +5,24 @@ import operator
 import random
 
 import torch
-
 from operation_cases import (
-    BOOL, DTYPES, FEW, FLOAT32, FLOAT64, FLOATS, INT32, INT64, UINT8, VALUES, Case, Operand, _some, aten, binary, on_array,
-    pairs_of_arrays, unary,
+    BOOL,
+    DTYPES,
+    FEW,
+    FLOAT32,
+    FLOAT64,
+    FLOATS,
+    INT64,
+    UINT8,
+    VALUES,
+    Case,
+    Operand,
+    _some,
+    aten,
+    binary,
+    on_array,
+    pairs_of_arrays,
+    unary,
 )  # fmt: skip
 
 __all__ = ["EXAMPLES"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import caskade_pyro as ck
-from caskade_pyro.density.native import load_native
+from caskade_pyro.compiler import load_native
 
 MEMBERS = 5
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import caskade_pyro as ck
-from caskade_pyro.density import compiled, log_density, scalar_operations, spread_over
+from caskade_pyro.compiler import trace_program
+from caskade_pyro.compiler.ops import OPERATIONS, Pointwise
+from caskade_pyro.density import compiled, log_density, spread_over
 from caskade_pyro.density.agreement import disagreement
-from caskade_pyro.density.program import trace_program
 from caskade_pyro.inference import svi_steps
 
 
@@ -34,7 +35,8 @@ def bound(model=Rope):
 def planted(monkeypatch, tmp_path):
     """A wrong operation in our code: right where priors and starts are, wrong where the posterior is."""
     monkeypatch.setenv("CASKADE_PYRO_CACHE", str(tmp_path))
-    monkeypatch.setitem(scalar_operations.PLAIN, "sinh", "({0} < 4 ? std::sinh({0}) : 1.05 * std::sinh({0}))")
+    wrong = "({0} < 4 ? std::sinh({0}) : 1.05 * std::sinh({0}))"
+    monkeypatch.setitem(OPERATIONS, "sinh", Pointwise((wrong, None, None), "r"))
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from torch import Tensor
 from ..bridge.bound import BoundModel
 from ..bridge.plan import Plan
 from ..bridge.reparametrise import NonCentered
+from ..compiler import record
 from ..density.closeness import close
 from ..density.flat import Flat, FromFlat, Slot, make_flat
-from ..density.recorder import record
 from ..errors import CompilationError
 from ..graph.plates.batching import all_at_once
 from ..graph.plates.distributions import without_validation
