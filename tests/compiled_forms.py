@@ -1,4 +1,4 @@
-"""What the tests of compiled operations need of the compiler: the operations that it writes, and functions compiled in each form.
+"""What the tests of compiled operations need of the compiler: the operations that it writes, and functions in each form.
 
 All that these tests know of how code is made stands here.
 """

@@ -19,7 +19,7 @@ from torch import Tensor, fx
 from .program import Program
 from .scalar_code import Writer, as_kind
 from .scalar_operations import WRITTEN
-from .scalar_views import VIEWS, Array, NotSmallError, UnknownOperationError, triangle, numbers
+from .scalar_views import VIEWS, Array, NotSmallError, UnknownOperationError, numbers, triangle
 
 __all__ = ["Access", "Buffer", "Step", "StepWriter", "contiguous"]
 
@@ -172,24 +172,15 @@ class StepWriter(Writer):
         a = self.places(a)
         if a.size == 0:
             return a
-        found = np.empty(a.shape, np.int32)
-        pieces = self._pieces([a])
-        for where in pieces:
-            part = a.reshape(-1) if where is None else a.reshape(-1)[where]
+        found = a.copy()
+        for where in self._pieces([a]):
+            at = slice(None) if where is None else where
+            part = a.reshape(-1)[at]
             owner = self.buffers[self._owner(part) or 0]
-            if owner.literal is None:
-                piece = (
-                    part if owner.kind == kind else self.each("{0}", (part if where is not None else a,), kind, kind)
-                )
-            else:
-                piece = np.broadcast_to(self.number(as_kind(owner.literal, kind)), part.shape)
-            if where is None:
-                return (
-                    piece.reshape(a.shape)
-                    if owner.literal is None and owner.kind != kind
-                    else (a if owner.literal is None else np.broadcast_to(piece.reshape(-1)[0], a.shape))
-                )
-            found.reshape(-1)[where] = piece
+            if owner.literal is not None:
+                found.reshape(-1)[at] = self.number(as_kind(owner.literal, kind))
+            elif owner.kind != kind:
+                found.reshape(-1)[at] = self.each("{0}", (part,), kind, kind)
         return found
 
     def zeros(self, shape: Sequence[int]) -> Array:

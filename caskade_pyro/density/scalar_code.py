@@ -27,7 +27,15 @@ from .lowered import Lowered
 from .program import Program
 from .recorder import INDEXING
 from .scalar_operations import (
-    CHECKS, COMPARING, FLOATING, HEADER, KINDS, OF_WHOLE, PLAIN, SAME, WRITTEN,
+    CHECKS,
+    COMPARING,
+    FLOATING,
+    HEADER,
+    KINDS,
+    OF_WHOLE,
+    PLAIN,
+    SAME,
+    WRITTEN,
 )  # fmt: skip
 from .scalar_views import VIEWS, Array, NotSmallError, UnknownOperationError, as_array
 

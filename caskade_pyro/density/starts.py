@@ -90,7 +90,8 @@ def _without_gradient(flat: Flat, gradient: Tensor) -> str:
     first = parts[wrong[0]].reshape(-1)
     seen = "NaN" if bool(torch.isnan(first).any()) else "infinite"
     return (
-        f"The log density is finite, but its gradient by {', '.join(wrong)} is {seen}, so that no sampler and no fit can follow it. "
+        f"The log density is finite, but its gradient by {', '.join(wrong)} is {seen}, so that no sampler and no fit can "
+        "follow it. "
         "A choice such as torch.where(x > 0, torch.sqrt(x), 0) does that: the branch that is not taken has the slope of a root at "
         "zero or of a negative number, and zero times NaN is NaN. Give that branch a number that it can take, too: "
         "torch.where(x > 0, torch.sqrt(torch.where(x > 0, x, 1)), 0). A norm or a root at exactly zero has no slope either."
