@@ -23,9 +23,10 @@ def test_every_operation_has_examples_that_call_it():
     missing = OPERATIONS - EXAMPLES.keys()
     assert not missing
     for name in OPERATIONS - NORMALISED:
-        case = next(case for case in EXAMPLES[name](FEW) if possible([case]))
-        with Called() as called:
-            case.call(*[one.tensor() for one in case.operands])
+        called = Called()
+        for case, _ in possible(list(EXAMPLES[name](FEW))[:40]):
+            with called:
+                case.call(*[one.tensor() for one in case.operands])
         assert name in called.names, name
 
 

@@ -51,7 +51,7 @@ def _layers(tensor: Tensor) -> Iterator[Tensor]:
     yield tensor
     while _functorch.is_functorch_wrapped_tensor(tensor):
         if _functorch.is_functionaltensor(tensor):
-            torch._sync(tensor)  # what was written into it, it may not have done yet
+            torch._sync(tensor)  # type: ignore[attr-defined,no-untyped-call]  # what was written into it, it may not have done yet
         tensor = _functorch.get_unwrapped(tensor)
         yield tensor
 

@@ -188,7 +188,7 @@ def _minus(writer: Arithmetic, _: fx.Node, kind: str, a: Any, b: Any, alpha: Any
 
 
 def _power(writer: Arithmetic, _: fx.Node, kind: str, a: Any, b: Any) -> Array:
-    known = {0: "{1}", 1: "{0}", 2: "{0} * {0}", 3: "{0} * {0} * {0}"}
+    known: dict[float, str] = {0: "{1}", 1: "{0}", 2: "{0} * {0}", 3: "{0} * {0} * {0}"}
     if kind in FLOATING:
         known |= {0.5: "std::sqrt({0})", -0.5: "1 / std::sqrt({0})", -1: "1 / {0}", -2: "1 / ({0} * {0})"}
     if not isinstance(b, np.ndarray) and b in known:
