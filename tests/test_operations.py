@@ -14,7 +14,7 @@ GROUPS = 8
 PART = 6
 """One of so many cases of an operation is in them, but no less than this number of cases; all of them are in the slow tests."""
 
-NORMALISED = {"contiguous", "isfinite", "reshape", "arange", "copy", "split"}
+NORMALISED = {"_to_copy", "contiguous", "isfinite", "reshape", "arange", "copy", "split"}
 """Operations that torch calls by other names when no transform is at work, and by these in one."""
 
 
@@ -23,9 +23,10 @@ def test_every_operation_has_examples_that_call_it():
     missing = OPERATIONS - EXAMPLES.keys()
     assert not missing
     for name in OPERATIONS - NORMALISED:
-        case = next(case for case in EXAMPLES[name](FEW) if possible([case]))
-        with Called() as called:
-            case.call(*[one.tensor() for one in case.operands])
+        called = Called()
+        for case, _ in possible(list(EXAMPLES[name](FEW))[:40]):
+            with called:
+                case.call(*[one.tensor() for one in case.operands])
         assert name in called.names, name
 
 

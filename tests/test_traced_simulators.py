@@ -50,7 +50,7 @@ def as_lists(x, a):
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("complete", [filled_clone, filled_sum, filled_stack, as_lists])
 def test_copies_are_filled_and_constants_leave_torch(complete):
-    """Simulators that fill copies of their inputs, or take constants out of torch, are traced, and leave the inputs as they were."""
+    """Simulators that fill copies of their inputs, or take constants out of torch, are traced, and inputs stay as they were."""
     x = torch.linspace(-1.0, 1.0, 4)
     density = ck.LogDensity(ck.PyroModel(Line(complete).seen).bind(x, obs=torch.ones(4)))
     assert (density.form, density.eager_because) == ("traced", None)

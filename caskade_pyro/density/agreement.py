@@ -1,8 +1,8 @@
 """Whether two forms of a density agree, up to the rounding that its arithmetic cannot avoid at the point.
 
-Where large terms cancel, two right forms differ by much more than the last digits of their results. How much that may be is asked
-of the density itself: inputs that are changed in their last digits, as rounding changes what is computed of them, change a
-result by about as much as another order of the same operations does.
+Where large terms cancel, two right forms differ by much more than the last digits of their results. How much that may be is
+asked of the density itself: inputs that are changed in their last digits, as rounding changes what is computed of them, change
+a result by about as much as another order of the same operations does.
 """
 
 from __future__ import annotations

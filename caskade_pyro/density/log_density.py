@@ -434,8 +434,8 @@ class LogDensity:
                         "random numbers"
                     )
                 return (
-                    "its traced form differs from the model's own density: a simulator that keeps state does that, and with any "
-                    "other it is a bug of caskade_pyro, so please report the model"
+                    "its traced form differs from the model's own density: a simulator that keeps state does that, and with "
+                    "any other it is a bug of caskade_pyro, so please report the model"
                 )
             if time.monotonic() > end:
                 break

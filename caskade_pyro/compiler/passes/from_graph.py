@@ -231,6 +231,8 @@ class CodeBuilder:
         return Array(np.broadcast_to(found.places, shape).reshape(final), dtype)
 
     def _of_nothing(self, row: Reduction, shape: tuple[int, ...], dtype: torch.dtype) -> Array:
+        if math.prod(shape) == 0:
+            return self.array(torch.zeros(shape, dtype=dtype), dtype)
         if row.of_nothing is None:
             raise UnknownOperationError("there is no largest of no elements")
         return self.array(torch.full(shape, row.of_nothing, dtype=dtype), dtype)
