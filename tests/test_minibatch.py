@@ -172,9 +172,19 @@ def test_an_amortised_guide_says_nothing():
 
 def test_a_fit_that_is_cut_short_says_so():
     """A fit whose loss still falls warns when it ends, where the user called it."""
-    bound, _, _ = population(400)
+
+    class Far(ck.Module):
+        def __init__(self):
+            super().__init__()
+            self.mu = ck.Param("mu", prior=dist.Normal(0.0, 100.0))
+
+        @ck.forward
+        def data(self, mu):
+            return dist.Normal(mu, 10.0)
+
+    bound = ck.PyroModel(Far().data).bind(obs=torch.full((30,), 60.0))
     with pytest.warns(ck.ConvergenceWarning, match="has not arrived: over the last 15 of its 60 steps") as caught:
-        ck.fit(bound, steps=60, seed=1, progress=False)
+        ck.fit(bound, "delta", steps=60, seed=1, progress=False)
     assert caught[0].filename == __file__
 
 

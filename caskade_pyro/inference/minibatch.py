@@ -38,9 +38,6 @@ TIMES_AT_LAST = 4
 SLOWEST = 0.02
 """Of the pace of a member of whose data a step sees only a part."""
 
-SLOWING, SLOWEST_SCALE = 0.3, 0.1
-"""Scales average curvatures over more and more draws, since that of one is not the mean: how fast, and how far that goes."""
-
 LONGEST, LONGEST_IN_ALL = 3.0, 30.0
 """In standard deviations: curvatures far from a mode may promise too much."""
 
@@ -78,7 +75,6 @@ class MinibatchSteps:
         self.scales = {name: torch.full_like(loc, self._width()) for name, loc in self.locs.items()}
         self.shared = [name for name in slots if name not in objective.locals]
         self.moving = torch.cat([torch.empty(0, dtype=objective.flat.dtype), *self._of_shared()])
-        self.moves = {name: torch.zeros_like(self.locs[name]) for name in objective.locals}
         self.optimiser = clipped_adam.ClippedAdam([self.moving], lr=settings["lr"], lrd=settings["lrd"])
         self.queues: dict[str, Iterator[Tensor]] = {
             name: _rounds(objective.plan.sizes[name], size) for name, size in objective.sizes.items()
@@ -171,11 +167,8 @@ class MinibatchSteps:
         moved = loc + pace * torch.where(torch.isfinite(towards), towards.clamp(-farthest, farthest), 0.0)
         local.put(self.locs[name], picked, moved.reshape(local.slot.shape))
         if self.wide:
-            moves = local.rows(self.moves[name], picked)
-            local.put(self.moves[name], picked, moves + 1)
-            slower = (pace / (1 + SLOWING * moves.reshape(-1))).clamp(min=pace * SLOWEST_SCALE)
             before = scale**-2
-            mixed = torch.maximum((1 - slower) * before + slower * precision, before / MOST_WIDER**2)
+            mixed = torch.maximum((1 - pace) * before + pace * precision, before / MOST_WIDER**2)
             local.put(self.scales[name], picked, mixed.rsqrt().reshape(local.slot.shape))
 
     def _slope(self, picked: dict[str, Tensor]) -> tuple[float, Tensor]:

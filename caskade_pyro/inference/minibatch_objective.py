@@ -148,7 +148,8 @@ def make_objective(bound: BoundModel, model: Callable[[], Any], noncentered: Non
 
     def curved(vector: Tensor) -> tuple[Tensor, Tensor]:
         z, along, picked = split(vector)
-        gradient, pulled = torch.func.vjp(lambda x: torch.func.grad(lambda y: value(y, picked))(x), z)
+        # Its stubs allow for a third result, which it has only if one asks.
+        gradient, pulled = torch.func.vjp(torch.func.grad(lambda x: value(x, picked)), z)  # type: ignore[misc]
         return gradient, torch.stack([pulled(one)[0] for one in along])
 
     def point() -> Tensor:
