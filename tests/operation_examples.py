@@ -102,9 +102,8 @@ def _where(many):
     for pair in pairs_of_arrays("where", None):
         condition = Operand((1, 0, 0, 1, 1, 0), (2, 3), BOOL)
         yield Case(pair.label, torch.where, (condition, *pair.operands))
-        yield Case(
-            f"{pair.label} one", torch.where, (condition, Operand(pair.operands[0].values[:1], (), pair.operands[0].dtype), pair.operands[1])
-        )  # fmt: skip
+        first, other = pair.operands
+        yield Case(f"{pair.label} one", torch.where, (condition, Operand(first.values[:1], (), first.dtype), other))
     for dtype in DTYPES:
         condition, values = (
             Operand((1, 0), (2, 1), BOOL),
@@ -425,7 +424,7 @@ EXAMPLES = {
     ),
     "diagonal_scatter": _two_of_a_kind(
         "diagonal_scatter",
-        lambda a, b: torch.diagonal_scatter(a, b),
+        torch.diagonal_scatter,
         lambda a, b: torch.diagonal_scatter(a, b, 1),
         shapes=((2, 3), (2,)),
     ),
