@@ -1,6 +1,7 @@
 """By operation of `torch.ops.aten`, cases that call it."""
 
 import functools
+import math
 import operator
 import random
 
@@ -34,7 +35,7 @@ UNARY = {
     "lgamma": torch.lgamma, "abs": torch.abs, "sign": torch.sign, "sgn": torch.sgn, "reciprocal": torch.reciprocal,
     "sigmoid": torch.sigmoid, "floor": torch.floor, "ceil": torch.ceil, "trunc": torch.trunc, "exp2": torch.exp2,
     "log2": torch.log2, "log10": torch.log10, "asinh": torch.asinh, "acosh": torch.acosh, "atanh": torch.atanh,
-    "special_erfcx": torch.special.erfcx, "signbit": torch.signbit, "logical_not": torch.logical_not,
+    "signbit": torch.signbit, "logical_not": torch.logical_not,
     "bitwise_not": torch.bitwise_not, "isnan": torch.isnan, "isinf": torch.isinf, "isfinite": torch.isfinite,
     "digamma": lambda x: torch.digamma(x.detach()),  # whose slope is not written
     "detach": torch.detach, "alias": aten.alias.default, "clone": torch.clone,
@@ -88,6 +89,13 @@ def _rounded_div(many):
         yield from binary(
             f"div {mode}", lambda a, b, mode=mode: torch.div(a, b, rounding_mode=mode), many, divides=True
         )
+
+
+def _erfcx(many):
+    """Of what is very large the slope is what is left of two numbers that are alike: rounding, in single precision."""
+    for dtype in DTYPES:
+        values = tuple(one for one in VALUES[dtype] if not (math.isfinite(one) and abs(one) > 1e6))
+        yield Case(f"erfcx({dtype})", torch.special.erfcx, (Operand(values, (len(values),), dtype),))
 
 
 def _round(many):
@@ -312,6 +320,7 @@ EXAMPLES = {
     "sub, scaled": _scaled("sub", torch.sub),
     "rsub, scaled": _scaled("rsub", torch.rsub),
     "div, rounded": _rounded_div,
+    "special_erfcx": _erfcx,
     "round": _round,
     "where": _where,
     "masked_fill": _masked_fill,
