@@ -14,7 +14,10 @@ from torch import Tensor
 
 from ..compiler import Program
 
-__all__ = ["disagreement", "spread_over"]
+__all__ = ["beyond", "disagreement", "spread_over"]
+
+STRETCH = 3.0
+"""How many times as far from their centre as draws a density is looked at, too."""
 
 ValueAndGradient = tuple[Tensor, Tensor]
 
@@ -65,6 +68,16 @@ def spread_over(draws: Tensor, count: int) -> Tensor:
     # Each comes of another chain than the one before, and later in it.
     at = (places.double() + 0.5) / total * length
     return draws[places % chains, at.long().clamp(max=length - 1)]
+
+
+def beyond(draws: Tensor) -> Tensor:
+    """Vectors ``(n, dim)`` outside of some draws, on the lines from their centre through each.
+
+    Where a wrong form of a density is impossible, or nearly, no draw of it ever is: draws press against such a place from
+    outside.
+    """
+    centre = draws.mean(0)
+    return centre + STRETCH * (draws - centre)
 
 
 def _finite(found: ValueAndGradient) -> bool:

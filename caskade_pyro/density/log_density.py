@@ -19,7 +19,7 @@ from ..bridge.turns import in_turn
 from ..compiler import Native, Program, or_impossible, trace_program
 from ..errors import CompilationError, PerformanceWarning, SamplingError
 from ..graph.plates.batching import all_at_once
-from .agreement import disagreement
+from .agreement import beyond, disagreement
 from .batched import Batched, FixedRows, Looped, NativeRows, Vmapped, map_disagreement
 from .closeness import first_line
 from .compiled import BACKENDS, Compiled
@@ -337,6 +337,8 @@ class LogDensity:
     def distrust(self, draws: Tensor) -> str | None:
         """Compare the form that runs with the next slower one at draws of a posterior, and leave it where they differ.
 
+        Code is also compared beyond the draws: where it is wrong by being impossible, there are none.
+
         Args:
             draws: Some vectors ``(n, dim)``.
 
@@ -348,7 +350,8 @@ class LogDensity:
             return None
         draws = draws.to(dtype=self.dtype, device=self.device)
         if self._compiled is not None:
-            if disagreement(self._compiled.run, self._program.run, draws, self._program) is None:
+            points = torch.cat([draws, beyond(draws)])
+            if disagreement(self._compiled.run, self._program.run, points, self._program) is None:
                 return None
             wrong = (
                 f"the code that {self._backends.pop(0)} differs from the traced form at draws of the posterior, {OURS}"

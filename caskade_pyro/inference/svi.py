@@ -141,13 +141,17 @@ def run_svi(
     traced, density, known = False, None, False
     while True:
         found, taking, density = _run_once(wanted, density, known, traced, stacklevel + 1)
-        if not taking.distrust(stacklevel + 1):
+        if found is not None and not taking.distrust(stacklevel + 1):
             return found
         traced, known = traced or taking.guide_is_wrong, True
         if engine == "compiled" and density is not None and density.form != "compiled":
             raise SamplingError(f"The fit cannot be compiled: {density.eager_because}.")
         if density is not None and density.form == "eager":
             density = None
+
+
+class _LossNotFiniteError(SamplingError):
+    """A fit that cannot go on."""
 
 
 @dataclass(frozen=True)
@@ -167,8 +171,8 @@ class _Wanted:
 
 def _run_once(
     wanted: _Wanted, density: LogDensity | None, known: bool, traced: bool, stacklevel: int
-) -> tuple[Fitted, Steps, LogDensity | None]:
-    """Fit on a density as it is, and say what took the steps, on which density.
+) -> tuple[Fitted | None, Steps, LogDensity | None]:
+    """Fit on a density as it is, and say what took the steps, on which density; None where wrong code ended the fit.
 
     Args:
         wanted: What was asked for.
@@ -206,6 +210,10 @@ def _run_once(
         except KeyboardInterrupt:
             if not losses:
                 raise
+        except _LossNotFiniteError:
+            if not taking.distrust(stacklevel + 1):
+                raise
+            return None, taking, density
         taking.finish()
         visits = _visits(bound, taking, len(losses))
         if isinstance(fitted, autoguide.AutoLaplaceApproximation):
@@ -273,7 +281,7 @@ def _take_steps(taking: Steps, steps: int, lr: float, losses: list[float], progr
         for step in range(steps):
             losses.append(taking.step())
             if not math.isfinite(losses[-1]):
-                raise SamplingError(
+                raise _LossNotFiniteError(
                     f"The loss of the fit is {losses[-1]} at step {step + 1}; try a smaller lr= than {lr}."
                 )
             bar.update()

@@ -243,8 +243,9 @@ class CompiledSteps:
                 one, slope = self.elbo.loss_and_gradient()
                 loss += one / self.particles
                 gradient += slope / self.particles
-            self.elbo.params.grad = gradient
-            self.optimiser.step()
+            if math.isfinite(loss):  # otherwise the guide stays where it can still be asked why
+                self.elbo.params.grad = gradient
+                self.optimiser.step()
         return loss
 
     def finish(self) -> None:
