@@ -6,6 +6,7 @@ from pathlib import Path
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer.autoguide import AutoHierarchicalNormalMessenger
 
 import caskade_pyro as ck
 
@@ -41,7 +42,7 @@ CALLS = {
     "bind": bind,
     "fit": lambda: ck.fit(bind(), steps=20, seed=1, progress=False),
     "a hierarchical guide": lambda: ck.fit(
-        bind(), guide="AutoHierarchicalNormalMessenger", steps=5, seed=1, progress=False
+        bind(), guide=AutoHierarchicalNormalMessenger, steps=5, seed=1, progress=False
     ),
 }
 
