@@ -124,7 +124,7 @@ def test_meaningless_values(bound, call, name, value):
 USES_OF_DRAWS = {
     "draws": OPTIONAL_FROM_ONE,
     "seed": SEEDS,
-    "new": [3, {"nobody": 1}, ("nobody",), [3]],
+    "new": [3, None, {"stars": 7}, ("nobody",), [3]],
     "chunk_size": OPTIONAL_FROM_ONE,
     "progress": FLAGS,
 }

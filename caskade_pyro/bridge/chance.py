@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter, sleep
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -44,6 +45,9 @@ SIMULATE = str(Path(__file__).with_name("simulate.py"))
 
 PORTIONS = ("p", "dropout", "dropout_p")
 """Arguments that say how much is dropped: nothing, and nothing is random."""
+
+ROUNDS, REST = 3, 0.01
+"""How often it is looked whether a run moves a generator, and for how long, in seconds, nothing runs in between."""
 
 INSTEAD = (
     "Its density would be another one at each evaluation, so that what is sampled is no posterior. Make what it draws sites "
@@ -195,8 +199,7 @@ def check_same(
     second = again()
     moved = [name for name, state in state_of_others().items() if state != before[name]]
     same = len(first) == len(second) and all(_same(a, b) for a, b in zip(first, second, strict=True))
-    # Another thread may have drawn from these generators; then only what comes out tells.
-    if moved and (not same or threading.active_count() == 1):
+    if moved and (not same or _moves(moved[0], again)):
         raise _refused(method, _drawn_with(moved[0], _line_that_moves(moved[0], again)))
     if not same:
         what = watch.seen or (
@@ -204,6 +207,22 @@ def check_same(
             "generator of its own"
         )
         raise _refused(method, what)
+
+
+def _moves(name: str, run: Callable[[], Any]) -> bool:
+    """Whether it is this run that draws from a generator of all threads: it moves with each run, and rests in between."""
+    if threading.active_count() == 1:
+        return True
+    for _ in range(ROUNDS):
+        before, began = state_of_others()[name], perf_counter()
+        run()
+        between = state_of_others()[name]
+        if between == before:
+            return False
+        sleep(max(perf_counter() - began, REST))
+        if state_of_others()[name] != between:
+            return False  # another thread draws
+    return True
 
 
 def _line_that_moves(name: str, run: Callable[[], Any]) -> str:

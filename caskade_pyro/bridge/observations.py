@@ -109,6 +109,11 @@ def name_dims(
     batch = tuple(distribution.batch_shape)
     if data is not None:
         batch = _joint_batch(name, batch, event, tuple(data.shape))
+    if 0 in batch + event:
+        raise ObservationError(
+            f"The model predicts no numbers for {name!r}: the batch shape {show(batch)} with {show(event)} for one "
+            "observation. Are the inputs empty?"
+        )
     own = len(batch) - replicates
     plates = {plate.name: plate for plate in layout.plates}
     while data is None and len(given) > own and given[0] not in plates:

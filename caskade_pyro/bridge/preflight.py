@@ -20,13 +20,14 @@ from ..graph.nodes.shapes import show
 from ..graph.plates.distributions import map_batch, with_validation, without_validation
 from ..graph.plates.handles import check_handles
 from ..graph.plates.layout import PlateLayout
-from .chance import Watch, check_same, drawn_in_vmap, watched
+from .again import FAILURES, Ran, check_again, other_values
+from .chance import drawn_in_vmap, watched
 from .circles import circle_of, on_circle
 from .coarse import coarse_constants
 from .dependencies import dependencies, mixed_plates, reached, write_out
 from .dim_names import check_names_of_draws, resolve_dims
 from .distributions import NotFactorisedError, base_of, with_global_validation
-from .inner import TrackedDraws, inner_sites, is_subsample, tracked
+from .inner import TrackedDraws, inner_sites, tracked
 from .inputs import check_unchanged, explained, named_inputs, versions
 from .multinomial import has_free_totals
 from .observations import Observation, name_dims
@@ -82,7 +83,7 @@ def make_plan(layout: PlateLayout, call: Call) -> Plan:
     # Derivatives tell what depends on what, also for a model that is bound under no_grad.
     with own_numbers(0), poutine.block(), with_validation(), torch.enable_grad():
         priors = look_at_priors(layout, found)
-        trial = _try_out(layout, call, priors.values, missing)
+        trial = _try_out(layout, call, priors, missing)
         check_complete(missing, trial.drawn)
         found = tuple(source for source in found if source.placement.param not in trial.drawn)
         names = [source.name for source in found]
@@ -183,12 +184,13 @@ class _Trial:
     collector: Collector
 
 
-def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[Any]) -> _Trial:
+def _try_out(layout: PlateLayout, call: Call, priors: SeenPriors, missing: Sequence[Any]) -> _Trial:
     """Run the simulator on draws from the priors.
 
     Raises:
         ModelError: The distribution of the data cannot be built there, or the simulator writes into what it was given.
     """
+    values = priors.values
     params = {param: tracked(value) for param, value in values.items()}
     for placement in layout.placements:
         value = layout.held(placement.param) if placement.param.static else None
@@ -223,28 +225,9 @@ def _try_out(layout: PlateLayout, call: Call, values: Values, missing: Sequence[
     _check_live(layout, collector)
     inner = inner_sites(trace.trace, layout, params, draws.values)
     if call.data or any(site.observed for site in inner):  # without data there is no density, and one may draw at will
-        _check_again(layout, call, params, outcome, trace.trace, watch)
+        others = params | other_values(layout, priors.templates, values)
+        check_again(layout, call.simulator, params, others, Ran(outcome, trace.trace, watch))
     return _Trial(outcome, params, draws.values, inner, frozenset(drawn), collector)
-
-
-def _check_again(layout: PlateLayout, call: Call, params: Values, outcome: Outcome, trace: Any, watch: Watch) -> None:
-    """Check that the simulator does the same for the same params.
-
-    Raises:
-        ModelError: It draws random numbers that are no sites, or keeps state.
-    """
-
-    def again() -> list[Any]:
-        simulator = call.simulator.with_copies()
-        with own_numbers(1), poutine.trace() as second, poutine.replay(trace=trace):
-            found = simulate(layout, simulator, params)
-        return [*found.predicted.values(), *_own_sites(second.trace)]
-
-    check_same(call.simulator.name, [*outcome.predicted.values(), *_own_sites(trace)], again, watch)
-
-
-def _own_sites(trace: Any) -> list[Any]:
-    return [node["fn"] for node in trace.nodes.values() if node["type"] == "sample" and not is_subsample(node)]
 
 
 def _check_live(layout: PlateLayout, collector: Collector) -> None:
@@ -354,7 +337,7 @@ def _leaves_range(layout: PlateLayout, call: Call, trial: _Trial, source: Source
             predicted = simulate(layout, call.simulator.with_copies(), moved).predicted
         found = getattr(base_of(predicted[name]), argument)
         return bool((found == moved[param].reshape(-1)[:1]).all())
-    except (CaskadeException, ArithmeticError, LookupError, AttributeError, RuntimeError, TypeError, ValueError):
+    except FAILURES:
         return False  # there the simulator fails, and what it would do cannot be told
 
 

@@ -9,6 +9,7 @@ import torch
 from pyro import poutine
 
 from ..graph.plates.subsample import Picks
+from .randomness import own_numbers
 from .run import Run
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def rehearse(plan: Plan, values: Values) -> None:
     for site in plan.sites:
         value = values[site.source.placement.param]
         given[site.name] = value.detach().reshape(site.plates.batch_shape + site.shape)
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), poutine.block():
+    with own_numbers(0), torch.no_grad(), poutine.block():
         plates = {name: pyro.plate(name, size, dim=plan.dims[name]) for name, size in plan.sizes.items()}
         run = Run(plan, plates, Picks())
         poutine.condition(run.sample, data=given)()

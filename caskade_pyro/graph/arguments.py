@@ -96,6 +96,8 @@ def names(name: str, value: Any, example: str, error: Kind = SamplingError) -> t
     wrong = [one for one in found if not isinstance(one, str)]
     if wrong:
         raise error(f"{name} must be names, such as {example}; among them is {shown(wrong[0])}.")
+    if any(not one.strip() for one in found):
+        raise error(f"{name} must be names, such as {example}; among them is one of no letters.")
     return tuple(found)
 
 

@@ -17,6 +17,7 @@ from pyro.infer.autoguide.initialization import init_to_median
 from ..bridge.bound import BoundModel
 from ..bridge.inputs import named_inputs
 from ..bridge.plan import InnerSite
+from ..bridge.randomness import own_numbers
 from ..bridge.reparametrise import NonCentered
 from ..errors import SamplingError
 
@@ -207,7 +208,7 @@ def _options(kind: Any, model: Callable[[], Any]) -> dict[str, Any]:
 
 def _with_mean(model: Callable[[], Any]) -> list[str]:
     """The latent sites whose priors have a mean, which a hierarchical guide starts from."""
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), poutine.block():
+    with torch.no_grad(), own_numbers(0), poutine.block():
         trace: Any = poutine.trace(model).get_trace()
     return [name for name, site in trace.iter_stochastic_nodes() if _has_mean(site["fn"])]
 

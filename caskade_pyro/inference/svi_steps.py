@@ -256,8 +256,7 @@ class CompiledSteps:
         """Compare the guide's code and the density's with what they were traced to, at draws from the guide."""
         elbo = self.elbo
         vectors, draws = [], []
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with own_numbers(0):
             for _ in range(POINTS):
                 elbo.guide.draw(elbo.noise)
                 elbo.weights.zero_()

@@ -15,7 +15,7 @@ import xarray as xr
 from ..bridge.dim_names import find_plate
 from ..bridge.plan import Plan
 from ..errors import NewMemberWarning, PlateError, SamplingError
-from ..graph.arguments import shown
+from ..graph.arguments import names
 from ..graph.plates.naming import look_up
 
 __all__ = ["New", "Places", "find_members"]
@@ -79,10 +79,10 @@ def find_members(plan: Plan, group: xr.Dataset, new: New, refuse: bool, stacklev
         SamplingError: A member cannot be found.
     """
     said = _said(plan, new)
-    names = {plate.name: plate.members for plate in plan.layout.plates}
+    members = {plate.name: plate.members for plate in plan.layout.plates}
     found = {}
     for name, size in plan.sizes.items():
-        plate = _plate(name, names.get(name), size, group)
+        plate = _plate(name, members.get(name), size, group)
         chosen = said.get(name, ())
         if chosen is None:
             found[name] = _where_known(plate, stacklevel + 1)
@@ -95,13 +95,10 @@ def find_members(plan: Plan, group: xr.Dataset, new: New, refuse: bool, stacklev
 
 def _said(plan: Plan, new: New) -> dict[str, tuple[Any, ...] | None]:
     """By plate, the members that the user says are new; None for all that the posterior does not know."""
-    if not isinstance(new, (str, Mapping, Sequence, set, frozenset)):
-        raise PlateError(
-            f'new= takes the names of plates, such as ("stars",), or by plate its new members; got {shown(new)}.'
-        )
     if isinstance(new, Mapping):
         return {_named(plan, name): _several(members) for name, members in new.items()}
-    return {_named(plan, name): None for name in ((new,) if isinstance(new, str) else new)}
+    example = '("schools",) or {"schools": ["new school"]}'
+    return {_named(plan, name): None for name in names("new", new, example)}
 
 
 def _named(plan: Plan, name: object) -> str:

@@ -221,7 +221,11 @@ class Node:
         if key in self._children:
             raise GraphError(f"{self!r} already has a child {key!r}: {self._children[key]!r}; unlink({key!r}) first.")
         if child._parents.get(self):
-            raise GraphError(f"{child!r} is already linked to {self!r} under the key {self._key_of(child)!r}.")
+            known = self._key_of(child)
+            raise GraphError(
+                f"{child!r} is already linked to {self!r} under the key {known!r}, and cannot be linked as {key!r} as well. "
+                f"Use self.{known}, or keep a handle as self.meta.{key}, which adds no link."
+            )
         if hasattr(self, key):
             raise LinkToAttributeError(
                 f"{key!r} is already an attribute of {self!r} and cannot be the key of a child; choose another key."
