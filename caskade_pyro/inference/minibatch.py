@@ -275,22 +275,20 @@ class MinibatchSteps:
         wander = self.trail.wander()
         if wander is None:
             return {}
-        of_locs = [
-            (
-                self.scales[name].clamp(min=LEAST) if self.wide else torch.full_like(self.locs[name], MOST_OF_A_POINT)
-            ).reshape(-1)
-            for name in self.shared
-        ]
-        units = torch.cat(
-            [torch.full_like(one, MOST_OF_A_WIDTH) for one in of_locs] if self.wide else [self.moving[:0]]
-        )
-        moved = torch.maximum(wander.error / torch.cat([self.moving[:0], *of_locs, units]), wander.speed / FASTEST)
-        parts = moved.split([one.numel() for one in of_locs] * (2 if self.wide else 1))
-        names = self.shared * (2 if self.wide else 1)
+        units = [self._unit(name).reshape(-1) for name in self.shared]
+        names = list(self.shared)
+        if self.wide:
+            units += [torch.full_like(one, MOST_OF_A_WIDTH) for one in units]
+            names += self.shared
+        moved = torch.maximum(wander.error / torch.cat([self.moving[:0], *units]), wander.speed / FASTEST)
         found = dict.fromkeys(self.shared, 0.0)
-        for name, part in zip(names, parts, strict=True):
-            found[name] = max(found[name], *part.tolist())
+        for name, part in zip(names, moved.split([one.numel() for one in units]), strict=True) if units else ():
+            found[name] = max([found[name], *part.tolist()])
         return found
+
+    def _unit(self, name: str) -> Tensor:
+        """What a location may be off."""
+        return self.scales[name].clamp(min=LEAST) if self.wide else torch.full_like(self.locs[name], MOST_OF_A_POINT)
 
 
 def _rounds(members: int, size: int) -> Iterator[Tensor]:
