@@ -2,7 +2,8 @@
 
 A case is one call of an operation. Many cases become one function R^n -> R: the vector holds the values of all operands, which
 the function casts to their dtypes, and a weight for each number that comes out. The gradient in the weights is then what came
-out, and the gradient in the rest are the slopes, each apart from all others, so that infinities and NaN of one case spoil no other.
+out, and the gradient in the rest are the slopes, each apart from all others, so that infinities and NaN of one case spoil no
+other.
 """
 
 import functools

@@ -102,9 +102,8 @@ def _where(many):
     for pair in pairs_of_arrays("where", None):
         condition = Operand((1, 0, 0, 1, 1, 0), (2, 3), BOOL)
         yield Case(pair.label, torch.where, (condition, *pair.operands))
-        yield Case(
-            f"{pair.label} one", torch.where, (condition, Operand(pair.operands[0].values[:1], (), pair.operands[0].dtype), pair.operands[1])
-        )  # fmt: skip
+        first, other = pair.operands
+        yield Case(f"{pair.label} one", torch.where, (condition, Operand(first.values[:1], (), first.dtype), other))
     for dtype in DTYPES:
         condition, values = (
             Operand((1, 0), (2, 1), BOOL),
@@ -333,43 +332,111 @@ EXAMPLES = {
     "transpose": _views("transpose", lambda x: x.transpose(0, 1), lambda x: x.transpose(-1, 0)),
     "t": _views("t", lambda x: x.t(), shapes=((2, 3), (3,), ())),
     "unsqueeze": _views("unsqueeze", lambda x: x.unsqueeze(0), lambda x: x.unsqueeze(-1)),
-    "squeeze": _views("squeeze", lambda x: x.squeeze(), lambda x: x.squeeze(1), lambda x: x.squeeze((0, 1)), shapes=((2, 1, 3), (1, 1), ())),
+    "squeeze": _views(
+        "squeeze",
+        lambda x: x.squeeze(),
+        lambda x: x.squeeze(1),
+        lambda x: x.squeeze((0, 1)),
+        shapes=((2, 1, 3), (1, 1), ()),
+    ),
     "select": _views("select", lambda x: x[1], lambda x: x.select(-1, -1), lambda x: x[0], shapes=((2, 3), (2,))),
-    "slice": _views("slice", lambda x: x[:, 1:], lambda x: x[..., ::2], lambda x: x[-1:], lambda x: x[5:], lambda x: x[:, :-1], lambda x: aten.slice.Tensor(x, 1, 0, 99)),
+    "slice": _views(
+        "slice",
+        lambda x: x[:, 1:],
+        lambda x: x[..., ::2],
+        lambda x: x[-1:],
+        lambda x: x[5:],
+        lambda x: x[:, :-1],
+        lambda x: aten.slice.Tensor(x, 1, 0, 99),
+    ),
     "diagonal": _views("diagonal", lambda x: x.diagonal(), lambda x: x.diagonal(1), lambda x: x.diagonal(-1, 1, 0)),
     "flip": _views("flip", lambda x: x.flip(0), lambda x: x.flip(0, 1), lambda x: x.flip(-1)),
-    "tril": _views("tril", torch.tril, lambda x: torch.tril(x, 1), lambda x: torch.tril(x, -1), shapes=((3, 3), (2, 3), (2, 2, 2))),
-    "triu": _views("triu", torch.triu, lambda x: torch.triu(x, 1), lambda x: torch.triu(x, -1), shapes=((3, 3), (2, 3), (2, 2, 2))),
+    "tril": _views(
+        "tril", torch.tril, lambda x: torch.tril(x, 1), lambda x: torch.tril(x, -1), shapes=((3, 3), (2, 3), (2, 2, 2))
+    ),
+    "triu": _views(
+        "triu", torch.triu, lambda x: torch.triu(x, 1), lambda x: torch.triu(x, -1), shapes=((3, 3), (2, 3), (2, 2, 2))
+    ),
     "stack": _two("stack", lambda a, b: torch.stack([a, b]), lambda a, b: torch.stack([b, a, a], -1) * 2),
-    "cat": _two("cat", lambda a, b: torch.cat([a, b]), lambda a, b: torch.cat([b, a], -1) * 2, lambda a, b: torch.cat([a, b[:0]]) * 2),
+    "cat": _two(
+        "cat",
+        lambda a, b: torch.cat([a, b]),
+        lambda a, b: torch.cat([b, a], -1) * 2,
+        lambda a, b: torch.cat([a, b[:0]]) * 2,
+    ),
     "unbind": _views("unbind", lambda x: x.unbind(), lambda x: x.unbind(-1), shapes=((2, 3), (2,))),
     "constant_pad_nd": _views(
-        "pad", lambda x: torch.nn.functional.pad(x, (1, 2)), lambda x: torch.nn.functional.pad(x, (0, 1, 1, 0), value=2), lambda x: torch.nn.functional.pad(x, (-1, 1), value=1.5),
+        "pad",
+        lambda x: torch.nn.functional.pad(x, (1, 2)),
+        lambda x: torch.nn.functional.pad(x, (0, 1, 1, 0), value=2),
+        lambda x: torch.nn.functional.pad(x, (-1, 1), value=1.5),
         lambda x: torch.nn.functional.pad(x, (1, 0)) * 2,
     ),
-    "full": _made(lambda dtype: torch.full((2, 2), 2.5, dtype=dtype), lambda dtype: torch.full((), 3, dtype=dtype), lambda dtype: torch.full((2,), True, dtype=dtype)),
+    "full": _made(
+        lambda dtype: torch.full((2, 2), 2.5, dtype=dtype),
+        lambda dtype: torch.full((), 3, dtype=dtype),
+        lambda dtype: torch.full((2,), True, dtype=dtype),
+    ),
     "zeros": _made(lambda dtype: torch.zeros(2, dtype=dtype)),
     "ones": _made(lambda dtype: torch.ones(2, 2, dtype=dtype)),
-    "full_like": _made_like(lambda x, dtype: torch.full_like(x, 2.5, dtype=dtype), lambda x, dtype: torch.full_like(x, 1, dtype=dtype)),
+    "full_like": _made_like(
+        lambda x, dtype: torch.full_like(x, 2.5, dtype=dtype), lambda x, dtype: torch.full_like(x, 1, dtype=dtype)
+    ),
     "zeros_like": _made_like(lambda x, dtype: torch.zeros_like(x, dtype=dtype)),
     "ones_like": _made_like(lambda x, dtype: torch.ones_like(x, dtype=dtype)),
-    "scalar_tensor": _made(lambda dtype: aten.scalar_tensor.default(2.5, dtype=dtype), lambda dtype: aten.scalar_tensor.default(3, dtype=dtype)),
-    "arange": _made(lambda dtype: torch.arange(3, dtype=dtype), lambda dtype: torch.arange(1, 6, 2, dtype=dtype), lambda dtype: torch.arange(0.0, 1.0, 0.25, dtype=dtype)),
+    "scalar_tensor": _made(
+        lambda dtype: aten.scalar_tensor.default(2.5, dtype=dtype),
+        lambda dtype: aten.scalar_tensor.default(3, dtype=dtype),
+    ),
+    "arange": _made(
+        lambda dtype: torch.arange(3, dtype=dtype),
+        lambda dtype: torch.arange(1, 6, 2, dtype=dtype),
+        lambda dtype: torch.arange(0.0, 1.0, 0.25, dtype=dtype),
+    ),
     "index": _index,
     "index_put": _index_put,
-    "_unsafe_index": lambda many: on_array("unsafe index", lambda x: aten._unsafe_index.Tensor(x, [None, AT]), sums=False),
+    "_unsafe_index": lambda many: on_array(
+        "unsafe index", lambda x: aten._unsafe_index.Tensor(x, [None, AT]), sums=False
+    ),
     "_unsafe_index_put": lambda many: on_array(
         "unsafe index_put", lambda x: aten._unsafe_index_put.default(x, [AT[:2]], x[:1] * 2), sums=False
     ),
-    "any": _views("any", lambda x: torch.any(x, 1), lambda x: aten.any.dims(x, [0, 1], True), torch.any, shapes=((2, 3), (2, 1))),
-    "all": _views("all", lambda x: torch.all(x, 1), lambda x: aten.all.dims(x, [0, 1], True), torch.all, shapes=((2, 3), (2, 1))),
+    "any": _views(
+        "any", lambda x: torch.any(x, 1), lambda x: aten.any.dims(x, [0, 1], True), torch.any, shapes=((2, 3), (2, 1))
+    ),
+    "all": _views(
+        "all", lambda x: torch.all(x, 1), lambda x: aten.all.dims(x, [0, 1], True), torch.all, shapes=((2, 3), (2, 1))
+    ),
     "copy": _two("copy", aten.copy.default, lambda a, b: aten.copy.default(a, b) * 3, shapes=((2, 3), (3,))),
     "split_with_sizes": _views("split_with_sizes", lambda x: x.split([1, 2], 1), lambda x: x.split([2, 0], 0)),
     "split": _views("split", lambda x: aten.split.Tensor(x, 2, 1), lambda x: aten.split.Tensor(x, 1)),
-    "slice_scatter": _two_of_a_kind("slice_scatter", lambda a, b: torch.slice_scatter(a, b, 1, 1, 3), lambda a, b: torch.slice_scatter(a, b, 1, 0, 4, 2), shapes=((2, 4), (2, 2))),
-    "select_scatter": _two_of_a_kind("select_scatter", lambda a, b: torch.select_scatter(a, b, 1, 1), lambda a, b: torch.select_scatter(a, b, 1, -1), shapes=((2, 3), (2,))),
-    "diagonal_scatter": _two_of_a_kind("diagonal_scatter", lambda a, b: torch.diagonal_scatter(a, b), lambda a, b: torch.diagonal_scatter(a, b, 1), shapes=((2, 3), (2,))),
-    "select_backward": _views("select_backward", lambda x: aten.select_backward.default(x, [2, 3, 3], 1, 2), lambda x: aten.select_backward.default(x, [3, 2, 3], 0, -1)),
-    "slice_backward": _views("slice_backward", lambda x: aten.slice_backward.default(x, [2, 6], 1, 1, 6, 2), lambda x: aten.slice_backward.default(x, [4, 3], 0, 0, 2, 1)),
-}  # fmt: skip
+    "slice_scatter": _two_of_a_kind(
+        "slice_scatter",
+        lambda a, b: torch.slice_scatter(a, b, 1, 1, 3),
+        lambda a, b: torch.slice_scatter(a, b, 1, 0, 4, 2),
+        shapes=((2, 4), (2, 2)),
+    ),
+    "select_scatter": _two_of_a_kind(
+        "select_scatter",
+        lambda a, b: torch.select_scatter(a, b, 1, 1),
+        lambda a, b: torch.select_scatter(a, b, 1, -1),
+        shapes=((2, 3), (2,)),
+    ),
+    "diagonal_scatter": _two_of_a_kind(
+        "diagonal_scatter",
+        torch.diagonal_scatter,
+        lambda a, b: torch.diagonal_scatter(a, b, 1),
+        shapes=((2, 3), (2,)),
+    ),
+    "select_backward": _views(
+        "select_backward",
+        lambda x: aten.select_backward.default(x, [2, 3, 3], 1, 2),
+        lambda x: aten.select_backward.default(x, [3, 2, 3], 0, -1),
+    ),
+    "slice_backward": _views(
+        "slice_backward",
+        lambda x: aten.slice_backward.default(x, [2, 6], 1, 1, 6, 2),
+        lambda x: aten.slice_backward.default(x, [4, 3], 0, 0, 2, 1),
+    ),
+}
 """From how many elements there are in a case of two operands to the cases, by operation; others than those written, too."""

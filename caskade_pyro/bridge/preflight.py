@@ -21,11 +21,11 @@ from ..graph.plates.distributions import map_batch, with_validation, without_val
 from ..graph.plates.handles import check_handles
 from ..graph.plates.layout import PlateLayout
 from .chance import Watch, check_same, drawn_in_vmap, watched
-from .circles import check_circle, circle_bounds, circle_of, on_circle
+from .circles import circle_of, on_circle
 from .coarse import coarse_constants
 from .dependencies import dependencies, mixed_plates, reached, write_out
 from .dim_names import check_names_of_draws, resolve_dims
-from .distributions import NotFactorisedError, base_of, to_pyro, with_global_validation
+from .distributions import NotFactorisedError, base_of, with_global_validation
 from .inner import TrackedDraws, inner_sites, is_subsample, tracked
 from .inputs import check_unchanged, explained, named_inputs, versions
 from .multinomial import has_free_totals
@@ -35,15 +35,15 @@ from .plan import InnerSite, Plan, Site
 from .plates import Dims, SitePlates, allocate
 from .population_sites import recording_draws
 from .precision import holds_double, is_double
-from .priors import PriorFit, draw_one, fit_prior, site_distribution
+from .priors import PriorFit, site_distribution
 from .randomness import own_numbers
-from .ranges import arguments_of, check_range, may_leave, positive_instead
+from .ranges import check_range, may_leave, positive_instead
 from .rehearsal import rehearse
 from .reported import Collector, replicates, reports
 from .resolution import scale_of
-from .simulate import Outcome, Simulator, Values, pointer_values, simulate
+from .seen_priors import SeenPriors, look_at_priors
+from .simulate import Outcome, Simulator, Values, simulate
 from .sites import Source, check_complete, sources
-from .supports import check_support
 
 __all__ = ["Call", "make_plan"]
 
@@ -65,15 +65,6 @@ class Call:
     priors: Mapping[str, object]
 
 
-@dataclass(frozen=True)
-class _Priors:
-    """What came out of looking at the priors, by param or by site."""
-
-    templates: dict[str, Distribution]
-    fits: dict[str, PriorFit]
-    values: Values
-
-
 def make_plan(layout: PlateLayout, call: Call) -> Plan:
     """Look at a model before it runs.
 
@@ -90,7 +81,7 @@ def make_plan(layout: PlateLayout, call: Call) -> Plan:
     found, missing = sources(layout, call.priors)
     # Derivatives tell what depends on what, also for a model that is bound under no_grad.
     with own_numbers(0), poutine.block(), with_validation(), torch.enable_grad():
-        priors = _look_at_priors(layout, found)
+        priors = look_at_priors(layout, found)
         trial = _try_out(layout, call, priors.values, missing)
         check_complete(missing, trial.drawn)
         found = tuple(source for source in found if source.placement.param not in trial.drawn)
@@ -166,64 +157,6 @@ def _check_sizes(layout: PlateLayout, data: Mapping[str, Tensor]) -> None:
 
 def _no_params(_: Any) -> tuple[Tensor, int]:
     raise PriorError("A prior without params asked for the value of one.")
-
-
-# Priors
-
-
-def _look_at_priors(layout: PlateLayout, found: Sequence[Source]) -> _Priors:
-    """Build every prior for one member, and draw a value that all members share."""
-    seen = _Priors({}, {}, {})
-    for source in found:
-        placement, prior = source.placement, source.prior
-        _check_arguments(source, found, seen)
-        template = _one_member(layout, source, seen.values)
-        seen.fits[source.name] = fit_prior(
-            source.name, prior, placement.shape, layout.sizes(placement.plates), template
-        )
-        bounds = layout.bounds(placement.param)
-        if circle_bounds(placement.param, bounds) is None:
-            check_support(source, template)
-        else:
-            check_circle(source, template)
-        drawn = draw_one(template, placement.param.value, placement.shape)
-        own = drawn.ndim - len(placement.shape)
-        drawn = drawn[(0,) * own] if own > 0 else drawn
-        seen.values[placement.param] = drawn.expand(placement.root_shape + placement.plate_shape + placement.shape)
-        seen.templates[source.name] = template
-    return seen
-
-
-def _check_arguments(source: Source, found: Sequence[Source], seen: _Priors) -> None:
-    """Check that the params among a prior's arguments stay where the prior is defined."""
-    of_param = {one.placement.param: one for one in found}
-    for argument, param in arguments_of(source.prior).items():
-        parent = of_param.get(param)
-        if parent is not None and parent.name in seen.templates:
-            template = seen.templates[parent.name]
-            factory = source.prior.factory
-            check_range(parent.name, parent.prior, template, argument, factory, f"that is the prior of {source.name}")
-
-
-def _one_member(layout: PlateLayout, source: Source, values: Values) -> Any:
-    """The prior of a param, for the first member of all plates."""
-
-    def resolve(argument: Any) -> Any:
-        if not hasattr(argument, "pointer"):
-            return argument
-        if argument.pointer:
-            value, names = pointer_values(layout, values, argument)
-            return value[(0,) * len(names)]
-        placement = layout.placement(argument)
-        known = values[argument] if argument in values else layout.held(argument)
-        if known is None:
-            raise PriorError(f"Param {placement.site} is an argument of a prior, but has no value.")
-        return known[(0,) * (known.ndim - len(placement.shape))]
-
-    try:
-        return to_pyro(source.prior.build(resolve))
-    except (ValueError, RuntimeError, TypeError) as error:
-        raise PriorError(f"The prior {source.prior} of param {source.name} cannot be built: {error}") from error
 
 
 # The simulator
@@ -336,7 +269,7 @@ def _out_of_range(layout: PlateLayout, call: Call, values: Values, error: Except
 
 
 def _look_at_prediction(
-    layout: PlateLayout, call: Call, trial: _Trial, sites: Sequence[str], priors: _Priors
+    layout: PlateLayout, call: Call, trial: _Trial, sites: Sequence[str], priors: SeenPriors
 ) -> tuple[Observation, ...]:
     """What the simulator predicts, and from which params."""
     predicted = trial.outcome.predicted

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
-import time
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 from warnings import warn
 
 import torch
@@ -21,13 +21,14 @@ from ..errors import CompilationError, PerformanceWarning, SamplingError
 from ..graph.plates.batching import all_at_once
 from .agreement import disagreement
 from .batched import Batched, FixedRows, Looped, NativeRows, Vmapped, map_disagreement
-from .closeness import close, first_line
+from .closeness import first_line
 from .compiled import BACKENDS, Compiled
 from .constrain import to_user_params
+from .differentiable import OfVector
 from .flat import Flat, Slot, make_flat
 from .lines import users_line
-from .slopes import site_of_wrong_slope
-from .starts import OF_SINGLE, find_start, prior_points
+from .of_model import check_slopes, disagreement_with_model, gradient_of_model
+from .starts import find_start, prior_points
 from .unconstrain import check_values, to_sampled_values
 
 __all__ = ["BESIDE", "LogDensity"]
@@ -113,7 +114,7 @@ class LogDensity:
         else:
             self._eager_because = self._of_traced(program, self._beside())
             self._program = None if self._eager_because else program
-        self._check_slopes()
+        check_slopes(self._one, self._start, self._flat.slots, self.partly_single)
 
     @property
     def flat(self) -> Flat:
@@ -393,53 +394,10 @@ class LogDensity:
 
     def _eager(self, z: Tensor) -> ValueAndGradient:
         with in_turn():
-            return or_impossible(self._by_model, z)
-
-    def _by_model(self, z: Tensor) -> ValueAndGradient:
-        leaf = z.detach().clone().requires_grad_()
-        with torch.enable_grad():
-            value = self._flat.log_density(leaf)
-            try:
-                (gradient,) = torch.autograd.grad(value, leaf)
-            except RuntimeError as error:
-                raise SamplingError(
-                    f"The density has no gradient, which samplers and fits follow: {first_line(error)}. Take an operation "
-                    "of torch with a derivative instead, or write into no tensor that is still needed."
-                ) from error
-        return value.detach(), gradient
-
-    def _check_slopes(self) -> None:
-        """Check that the gradient is one: without it no sampler and no fit finds the posterior."""
-        site = site_of_wrong_slope(self._one, self._start, self._flat.slots, self.partly_single)
-        if site is not None:
-            doubt = (
-                f" Or it overflows in single precision (float32), {OF_SINGLE}." if self.dtype != torch.float64 else ""
-            )
-            raise SamplingError(
-                f"The gradient of the log density is wrong by {site}: it is not the slope that differences show. Does "
-                "the simulator leave torch on the way from there (numpy, scipy, .item(), .detach(), torch.no_grad()), or "
-                "have a backward pass of its own? Write it in operations of torch. If it does nothing of the kind, please "
-                f"report the model: it is a bug of caskade_pyro then.{doubt}"
-            )
+            return or_impossible(functools.partial(gradient_of_model, self._flat.log_density), z)
 
     def _of_traced(self, program: Program, points: Tensor, seconds: float = math.inf) -> str | None:
-        """Why the traced form cannot be used: it differs from the model at one of some points, or would, had time been left."""
-        end = time.monotonic() + seconds
-        for z in points:
-            if disagreement(program.run, self._eager, z[None], program) is not None:
-                again = self._eager(z), self._eager(z)
-                if not all(close(a, b, program.single) for a, b in zip(*again, strict=True)):
-                    return (
-                        "the model's own density is another at each call: the simulator seems to keep state, or to draw "
-                        "random numbers"
-                    )
-                return (
-                    "its traced form differs from the model's own density: a simulator that keeps state does that, and with "
-                    "any other it is a bug of caskade_pyro, so please report the model"
-                )
-            if time.monotonic() > end:
-                break
-        return None
+        return disagreement_with_model(program, self._eager, points, seconds)
 
     def _beside(self) -> Tensor:
         """Points at which forms are compared, ``(n, dim)``."""
@@ -450,28 +408,6 @@ class LogDensity:
 
     def __repr__(self) -> str:
         return f"LogDensity({self.bound!r}, dim={self.dim}, {self.form})"
-
-
-class Differentiable(Protocol):
-    """What has a gradient."""
-
-    def value_and_grad(self, z: Tensor) -> ValueAndGradient:
-        """The value and the gradient at a vector."""
-
-
-class OfVector(torch.autograd.Function):
-    """Value and gradient come from one run; the backward pass only hands the gradient out."""
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, density: Differentiable) -> Tensor:
-        value, gradient = density.value_and_grad(z.detach())
-        ctx.save_for_backward(gradient)
-        return value
-
-    @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> Any:
-        (gradient,) = ctx.saved_tensors
-        return gradient * outer[0], None
 
 
 def _rebuild(bound: BoundModel, noncentered: NonCentered, compiled: bool) -> LogDensity:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .log_density import LogDensity, OfVector
+from .differentiable import OfVector
+from .log_density import LogDensity
 from .metric import Metric
 
 __all__ = ["Whitened"]

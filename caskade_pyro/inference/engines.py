@@ -35,19 +35,7 @@ def choose_engine(engine: str, density: LogDensity, vectorized: bool, stacklevel
             raise SamplingError("engine='pyro' runs one chain at a time; with vectorized=True leave engine= out.")
         return "pyro"
     density.compile()
-    # Of these the batch itself warns, or they are what a batch on that device is meant to run on.
-    expected = vectorized and (density.form == "eager" or density.device.type != "cpu")
-    if density.eager_because is not None and not (expected and engine == "auto"):
-        message = f"The density runs {density.form} instead of compiled, because {density.eager_because}"
-        if engine == "compiled":
-            raise SamplingError(f"{message}.")
-        if not told:
-            warn(
-                PerformanceWarning(f"{message}. The posterior is the same, but sampling takes longer."),
-                stacklevel=stacklevel + 1,
-            )
-    elif density.wrong_code is not None and not told:
-        warn(PerformanceWarning(f"The density is compiled otherwise: {density.wrong_code}."), stacklevel=stacklevel + 1)
+    _tell_of_form(engine, density, vectorized, told, stacklevel + 1)
     if vectorized:
         return "vectorized"
     if find_spec("nutpie") is None:
@@ -57,3 +45,18 @@ def choose_engine(engine: str, density: LogDensity, vectorized: bool, stacklevel
         warn(PerformanceWarning(f"{message}: Pyro's NUTS runs instead, which is slower."), stacklevel=stacklevel + 1)
         return "pyro"
     return "nutpie"
+
+
+def _tell_of_form(engine: str, density: LogDensity, vectorized: bool, told: bool, stacklevel: int) -> None:
+    """Warn, or raise where the compiled form was asked for, if a density runs in another."""
+    # Of these the batch itself warns, or they are what a batch on that device is meant to run on.
+    expected = vectorized and (density.form == "eager" or density.device.type != "cpu")
+    if density.eager_because is not None and not (expected and engine == "auto"):
+        message = f"The density runs {density.form} instead of compiled, because {density.eager_because}"
+        if engine == "compiled":
+            raise SamplingError(f"{message}.")
+        if not told:
+            slower = f"{message}. The posterior is the same, but sampling takes longer."
+            warn(PerformanceWarning(slower), stacklevel=stacklevel + 1)
+    elif density.wrong_code is not None and not told:
+        warn(PerformanceWarning(f"The density is compiled otherwise: {density.wrong_code}."), stacklevel=stacklevel + 1)

@@ -281,6 +281,7 @@ class MinibatchSteps:
             units += [torch.full_like(one, MOST_OF_A_WIDTH) for one in units]
             names += self.shared
         moved = torch.maximum(wander.error / torch.cat([self.moving[:0], *units]), wander.speed / FASTEST)
+        moved = moved.nan_to_num(nan=math.inf)  # what cannot be told is not settled
         found = dict.fromkeys(self.shared, 0.0)
         for name, part in zip(names, moved.split([one.numel() for one in units]), strict=True) if units else ():
             found[name] = max([found[name], *part.tolist()])

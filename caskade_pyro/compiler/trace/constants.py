@@ -1,7 +1,7 @@
 """Constants that a simulator computes while it is traced: they may be written into, and taken out of torch.
 
-To torch's transforms an operation on constants alone, as ``data.clone()``, is none of theirs, and what comes of it cannot be filled
-with what depends on a param; and no tensor inside them can be given back as a list, though its numbers be known.
+To torch's transforms an operation on constants alone, as ``data.clone()``, is none of theirs, and what comes of it cannot be
+filled with what depends on a param; and no tensor inside them can be given back as a list, though its numbers be known.
 """
 
 from __future__ import annotations

@@ -136,8 +136,10 @@ def _cumprod(a: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Any:
 def _running(a: Tensor, dim: int, dtype: torch.dtype | None, combine: Callable[[Tensor, Tensor], Tensor]) -> Any:
     if a.ndim == 0 or not 0 < a.shape[dim] <= SMALL:
         return NotImplemented
+    # Running sums of whole numbers and of truth values are counts.
+    counts = a.dtype if a.is_floating_point() or a.is_complex() else torch.int64
     found: list[Tensor] = []
-    for part in a.to(dtype or a.dtype).unbind(dim):
+    for part in a.to(dtype or counts).unbind(dim):
         found.append(combine(found[-1], part) if found else part)
     return torch.stack(found, dim=dim)
 
