@@ -131,6 +131,7 @@ def test_nuts_has_the_posterior():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Each step sees:caskade_pyro.PerformanceWarning")
 @pytest.mark.parametrize("sizes", [{"members": 6}, {"times": 2}, {"members": 6, "times": 2}], ids=str)
 def test_subsampled_fits_agree_with_those_of_all_data(sizes):
     """Seeing a few members, or a few data, at each step, a fit ends where that of all data does: at the exact optimum."""

@@ -3,6 +3,7 @@
 from .failures import NotFactorisedError, first_line, or_impossible
 from .inductor import NotFlatError, Wrapped
 from .library import Native, cache_folder, load_native
+from .torch_internals import unwatched
 from .trace import Program, UntraceableError, record, trace_program
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "or_impossible",
     "record",
     "trace_program",
+    "unwatched",
 ]

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import DisableTorchFunction as unwatched  # noqa: N813 - as a block of code it is a verb
 from torch._C import _DisableFuncTorch as outside_of_transforms
 from torch._C import _functorch as functorch
 from torch._decomp import core_aten_decompositions, global_decomposition_table
@@ -28,6 +29,7 @@ __all__ = [
     "make_fx",
     "outside_of_transforms",
     "simpler_operations",
+    "unwatched",
     "written",
 ]
 

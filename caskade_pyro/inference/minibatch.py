@@ -4,11 +4,21 @@ If all params follow their gradients at the same pace, those of a member that is
 times behind, and the population closes in on members that have not moved: its scale falls to zero. So, as in stochastic
 variational inference (Hoffman et al. 2013), each step first brings the members that it sees to their best given the rest, by
 natural gradients with the curvature of the density (Khan and Nielsen 2018), and then takes one step of Adam in the params
-that they share. When the fit ends, all members are brought to their best once more.
+that they share. What keeps the steps in hand:
+
+- Members are always faster than what they share, but no faster than they need be: of a plate whose members are seen often,
+  each moves a little at a time, so that curvatures of single draws average out (`_pace`).
+- Gradients in what they share are divided by their usual size before Adam clips them. Adam clips at a fixed number, and
+  gradients scaled up from a few members to all are far beyond: only their signs would be left, which are biased.
+- The fit is the mean over the last quarter of the steps, since the last step alone is as noisy as the few members that it saw.
+- Then all members are brought to their best, with a pace that falls.
+
+How far what they share still wandered over these last steps says whether the fit has arrived (`wander`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from operator import attrgetter
 from typing import Any
@@ -21,9 +31,11 @@ from torch.distributions import transform_to
 
 from ..bridge.bound import BoundModel
 from ..bridge.reparametrise import NonCentered
+from ..compiler import unwatched
 from ..errors import CompilationError
 from .minibatch_objective import Local, Objective, make_objective
 from .pieces import pieces
+from .trail import Trail
 
 __all__ = ["MinibatchSteps", "minibatch_steps"]
 
@@ -33,16 +45,32 @@ PACE = 0.7
 TIMES = 2
 """So often a member moves at each step that sees it."""
 
-TIMES_AT_LAST = 4
+FASTER = 10.0
+"""So many times faster than the params that all share are members at least, counted in steps of the fit."""
+
+STEADY = 4
+"""When the fit ends, so many moves at full pace; later ones are averaged."""
+
+FEWEST_AT_LAST, MOST_AT_LAST, PIECES_AT_LAST = 6, 40, 200
+"""How often each member moves when the fit ends: more often where few pieces have all members."""
 
 SLOWEST = 0.02
-"""Of the pace of a member of whose data a step sees only a part."""
+"""Of the pace of a member of whose data a step sees only a part, or that is seen at nearly every step."""
+
+MEMORY = 0.99
+"""Of the usual size of the gradients in what members share."""
 
 LONGEST, LONGEST_IN_ALL = 3.0, 30.0
 """In standard deviations: curvatures far from a mode may promise too much."""
 
 MOST_WIDER = 2.0
-"""A scale grows at most by this factor at once."""
+"""A scale grows or shrinks at most by this factor at once."""
+
+LEAST, MOST_OF_A_POINT, MOST_OF_A_WIDTH = 0.005, 0.05, 0.5
+"""What a location, the location of a guide without width, and a width may be off, before a fit is said not to have arrived."""
+
+FASTEST = 0.25
+"""So steadily may nothing move one way, in units of the learning rate."""
 
 UNIT = 2.0
 """Steps up to this many units are trusted beyond `LONGEST`: offsets and logarithms are of that order."""
@@ -76,6 +104,7 @@ class MinibatchSteps:
         self.shared = [name for name in slots if name not in objective.locals]
         self.moving = torch.cat([torch.empty(0, dtype=objective.flat.dtype), *self._of_shared()])
         self.optimiser = clipped_adam.ClippedAdam([self.moving], lr=settings["lr"], lrd=settings["lrd"])
+        self.usual, self.taken, self.trail = torch.zeros_like(self.moving), 0, Trail()
         self.queues: dict[str, Iterator[Tensor]] = {
             name: _rounds(objective.plan.sizes[name], size) for name, size in objective.sizes.items()
         }
@@ -115,47 +144,72 @@ class MinibatchSteps:
         """Take one, and say the loss before what members share moves."""
         picked = {name: next(queue) for name, queue in self.queues.items()}
         with torch.no_grad():
-            self._move_members(picked, TIMES)
+            for _ in range(TIMES):
+                self._move_members(picked)
             loss, gradient = 0.0, torch.zeros_like(self.moving)
             for _ in range(self.particles):
-                one, slope = self._slope(picked)
+                seen = self._seen(picked)
+                with unwatched():
+                    one, slope = self._slope(picked, *seen)
                 loss += one / self.particles
                 gradient += slope / self.particles
-            self.moving.grad = gradient
-            self.optimiser.step()
-            self._take_shared()
+            with unwatched():
+                lr = float(self.optimiser.param_groups[0]["lr"])
+                self.moving.grad = self._of_usual_size(gradient)
+                self.optimiser.step()
+                self._take_shared()
+                self.trail.add(self.moving, lr)
         return loss
+
+    def _of_usual_size(self, gradient: Tensor) -> Tensor:
+        """A gradient in units of the root of the mean square of those so far."""
+        self.taken += 1
+        self.usual.mul_(MEMORY).add_((1 - MEMORY) * gradient**2)
+        size = (self.usual / (1 - MEMORY**self.taken)).sqrt()
+        return gradient / torch.where(size > 0, size, 1.0)
+
+    def _pace(self, local: Local) -> float:
+        """How far members go towards their best at once."""
+        lr = float(self.optimiser.param_groups[0]["lr"])
+        needed = FASTER * lr * local.scale / TIMES
+        partly = PACE if local.share == 1.0 else PACE * local.share
+        return max(min(PACE, needed, partly), SLOWEST)
 
     def _seen(self, picked: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """The locations and scales of what a step sees, and standard normal noise, as vectors."""
+        noise = (torch.randn if self.wide else torch.zeros)(self.objective.flat.dim, dtype=self.objective.flat.dtype)
         locs: list[Tensor] = []
         scales: list[Tensor] = []
-        for name in self.objective.flat.slots:
-            local = self.objective.locals.get(name)
-            for found, values in ((locs, self.locs[name]), (scales, self.scales[name])):
-                found.append((values if local is None else local.rows(values, picked)).reshape(-1))
-        loc, scale = torch.cat(locs), torch.cat(scales)
-        return loc, scale, torch.randn_like(loc) if self.wide else torch.zeros_like(loc)
+        with unwatched():
+            for name in self.objective.flat.slots:
+                local = self.objective.locals.get(name)
+                for found, values in ((locs, self.locs[name]), (scales, self.scales[name])):
+                    found.append((values if local is None else local.rows(values, picked)).reshape(-1))
+            return torch.cat(locs), torch.cat(scales), noise
 
-    def _move_members(self, picked: dict[str, Tensor], times: int) -> None:
-        """Bring the members that a step sees towards their best, the rest as it is."""
+    def _move_members(self, picked: dict[str, Tensor], most: float | None = None) -> None:
+        """Bring the members that a step sees towards their best, the rest as it is.
+
+        Args:
+            picked: Which they are.
+            most: Their pace, where they see all of their data; that of the steps where it is None.
+        """
         if not self.objective.locals:
             return
-        for _ in range(times):
-            loc, scale, noise = self._seen(picked)
-            z = loc + scale * noise
-            gradient, curvature = self.objective.curvature(z, picked)
-            for name, local in self.objective.locals.items():
-                self._move(
-                    name, local, picked, *(one[local.slot.slice] for one in (loc, scale, z, gradient, curvature))
-                )
+        loc, scale, noise = self._seen(picked)
+        z = loc + scale * noise
+        gradient, curvature = self.objective.curvature(z, picked)
+        for name, local in self.objective.locals.items():
+            pace = self._pace(local) if most is None else max(most * local.share, SLOWEST)
+            with unwatched():
+                parts = [one[local.slot.slice] for one in (loc, scale, z, gradient, curvature)]
+                self._move(name, local, picked, pace, *parts)
 
     def _move(
-        self, name: str, local: Local, picked: dict[str, Tensor], loc: Tensor, scale: Tensor, z: Tensor,
+        self, name: str, local: Local, picked: dict[str, Tensor], pace: float, loc: Tensor, scale: Tensor, z: Tensor,
         gradient: Tensor, curvature: Tensor,
     ) -> None:  # fmt: skip
         """One natural gradient step of the members of a site."""
-        pace = PACE if local.share == 1.0 else max(PACE * local.share, SLOWEST)
         curvature = curvature / local.scale
         concave = torch.isfinite(curvature) & (curvature < 0)
         # Where the density does not curve downwards at the draw, the width that the guide has says how far to go.
@@ -168,12 +222,12 @@ class MinibatchSteps:
         local.put(self.locs[name], picked, moved.reshape(local.slot.shape))
         if self.wide:
             before = scale**-2
-            mixed = torch.maximum((1 - pace) * before + pace * precision, before / MOST_WIDER**2)
+            mixed = (1 - pace) * before + pace * precision
+            mixed = torch.clamp(mixed, before / MOST_WIDER**2, before * MOST_WIDER**2)
             local.put(self.scales[name], picked, mixed.rsqrt().reshape(local.slot.shape))
 
-    def _slope(self, picked: dict[str, Tensor]) -> tuple[float, Tensor]:
+    def _slope(self, picked: dict[str, Tensor], loc: Tensor, scale: Tensor, noise: Tensor) -> tuple[float, Tensor]:
         """The loss at one draw, and its gradient in what members share."""
-        loc, scale, noise = self._seen(picked)
         value, gradient = self.objective.slope(loc + scale * noise, picked)
         loss, by_loc, by_scale, begin = -value, [], [], 0
         for name, slot in self.objective.flat.slots.items():
@@ -181,7 +235,7 @@ class MinibatchSteps:
             begin = part.stop
             local = self.objective.locals.get(name)
             if self.wide:
-                normal = -torch.distributions.Normal(0.0, 1.0).log_prob(noise[part]) + scale[part].log()
+                normal = (noise[part] ** 2 + math.log(2 * math.pi)) / 2 + scale[part].log()
                 loss = loss - normal.sum() * (1.0 if local is None else local.scale)
             if local is None:
                 by_loc.append(-gradient[part])
@@ -191,10 +245,17 @@ class MinibatchSteps:
         return float(loss), torch.cat([self.moving[:0], *by_loc, *(by_scale if self.wide else ())])
 
     def finish(self) -> None:
-        """Bring all members to their best, and give the guide its params."""
+        """Take the mean over the last steps, bring all members to their best, and give the guide its params."""
         with torch.no_grad():
-            for picked in pieces(self.objective.plan, self.objective.sizes):
-                self._move_members(picked, TIMES_AT_LAST)
+            wander = self.trail.wander()
+            if wander is not None:
+                self.moving = wander.mean
+                self._take_shared()
+            parts = list(pieces(self.objective.plan, self.objective.sizes))
+            times = max(FEWEST_AT_LAST, min(MOST_AT_LAST, PIECES_AT_LAST // len(parts)))
+            for time in range(times):
+                for picked in parts:
+                    self._move_members(picked, PACE if time < STEADY else 1 / (time - STEADY + 2))
             values = dict(self.guide.named_parameters())
             prototype: Any = self.guide.prototype_trace
             for name, loc in self.locs.items():
@@ -205,6 +266,30 @@ class MinibatchSteps:
                 else:
                     support = transform_to(prototype.nodes[name]["fn"].support)
                     values[f"{name}_unconstrained"].copy_(support.inv(self.objective.flat.fixed[name](loc)))
+
+    def wander(self) -> dict[str, float]:
+        """By site, how much what members share still moved over the last steps: more than 1 is more than a settled fit does.
+
+        Empty where the steps were too few to tell.
+        """
+        wander = self.trail.wander()
+        if wander is None:
+            return {}
+        units = [self._unit(name).reshape(-1) for name in self.shared]
+        names = list(self.shared)
+        if self.wide:
+            units += [torch.full_like(one, MOST_OF_A_WIDTH) for one in units]
+            names += self.shared
+        moved = torch.maximum(wander.error / torch.cat([self.moving[:0], *units]), wander.speed / FASTEST)
+        moved = moved.nan_to_num(nan=math.inf)  # what cannot be told is not settled
+        found = dict.fromkeys(self.shared, 0.0)
+        for name, part in zip(names, moved.split([one.numel() for one in units]), strict=True) if units else ():
+            found[name] = max([found[name], *part.tolist()])
+        return found
+
+    def _unit(self, name: str) -> Tensor:
+        """What a location may be off."""
+        return self.scales[name].clamp(min=LEAST) if self.wide else torch.full_like(self.locs[name], MOST_OF_A_POINT)
 
 
 def _rounds(members: int, size: int) -> Iterator[Tensor]:

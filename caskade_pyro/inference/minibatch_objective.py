@@ -16,7 +16,7 @@ from torch import Tensor
 from ..bridge.bound import BoundModel
 from ..bridge.plan import Plan
 from ..bridge.reparametrise import NonCentered
-from ..compiler import record
+from ..compiler import record, unwatched
 from ..density.closeness import close
 from ..density.flat import Flat, FromFlat, Slot, make_flat
 from ..errors import CompilationError
@@ -172,7 +172,8 @@ def _written(function: Callable[[Tensor], Pair], at: Tensor) -> Callable[[Tensor
     graph, constants = record(torch.func.functionalize(function), at)
 
     def run(vector: Tensor) -> Pair:
-        first, second = graph(vector, *constants)
+        with unwatched():  # what was written down draws nothing
+            first, second = graph(vector, *constants)
         return first, second
 
     return run

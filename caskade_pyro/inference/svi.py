@@ -25,6 +25,7 @@ from ..density.constrain import to_user_params
 from ..density.flat import make_flat
 from ..errors import SamplingError
 from .guides import check_given, discrete_sites, make_guide
+from .minibatch import MinibatchSteps
 from .pieces import draw_in_pieces
 from .progress import progress_bar
 from .seeds import seeded, stream_seed
@@ -50,6 +51,8 @@ class Fitted:
         sites: The sites that the guide samples.
         own: Whether the user wrote the guide, so that it opens its plates itself.
         visits: How often the steps saw each member whose params in the guide lag behind, by plate; empty where none do.
+        wander: How much what members share still moved over the last steps, by site, 1 being the most of a settled fit; empty
+            where all members were seen at each step.
     """
 
     bound: BoundModel
@@ -63,6 +66,7 @@ class Fitted:
     sites: tuple[str, ...]
     own: bool = False
     visits: Mapping[str, float] = field(default_factory=dict)
+    wander: Mapping[str, float] = field(default_factory=dict)
 
     def draw(self, draws: int, seed: int) -> dict[str, np.ndarray[Any, Any]]:
         """Draws from the guide in the user's params, ``(draws, *plates, *shape)`` by site."""
@@ -231,6 +235,7 @@ def _run_once(
         sites=guided.sites,
         own=guided.own,
         visits=visits,
+        wander=taking.wander() if isinstance(taking, MinibatchSteps) else {},
     )
     return found, taking, density
 

@@ -10,7 +10,13 @@ import numpy as np
 
 from ..errors import ConvergenceWarning
 
-__all__ = ["loss_that_still_falls", "warn_of_falling_loss", "warn_of_members_left_behind"]
+__all__ = [
+    "loss_that_still_falls",
+    "unsettled",
+    "warn_of_falling_loss",
+    "warn_of_members_left_behind",
+    "warn_of_wander",
+]
 
 FEWEST = 40
 """Of fewer steps the losses are too few to tell a fall from noise."""
@@ -26,6 +32,14 @@ WORTH = 1.0
 WORTH_OF_EACH = 0.005
 """Likewise for each number that a guide describes, where they are many."""
 
+FAR = 1.0
+"""The most that params of a settled fit move: by a standard deviation, or steadily one way."""
+
+JUMP = 30.0
+"""In units of what the middle half of the losses spans: single steps with losses so far up are no noise."""
+
+MOST_JUMPS = 0.02
+"""Of the last steps: more of them, and the fit is not stable."""
 
 SEEN = 1000
 """So often each member has to be seen by a guide whose params of members and of their population move at the same pace.
@@ -89,3 +103,51 @@ def warn_of_members_left_behind(visits: Mapping[str, float], guide: str, stackle
             ),
             stacklevel=stacklevel + 1,
         )
+
+
+def unsettled(losses: np.ndarray[Any, Any], wander: Mapping[str, float]) -> str | None:
+    """What the last steps of a fit of a few members at a time say against it; None where it has arrived.
+
+    Args:
+        losses: At each step.
+        wander: By site, how much what members share still moved; 1 is the most of a settled fit.
+    """
+    if len(losses) < FEWEST:
+        return None
+    far = {site: off for site, off in wander.items() if not off <= FAR}
+    if far:
+        worst = max(far, key=lambda site: far[site])
+        others = f" (and {len(far) - 1} more)" if len(far) > 1 else ""
+        return f"over its last steps {worst.removesuffix('_decentered')}{others} moved {far[worst]:.2g} times as much as may be"
+    last = losses[-(len(losses) // 4) :]
+    low, middle, high = np.quantile(last, (0.25, 0.5, 0.75))
+    jumps = float(np.mean(last - middle > max(JUMP * (high - low), WORTH)))
+    return (
+        f"{jumps:.0%} of its last steps had losses far above the rest, so that it is not stable"
+        if jumps > MOST_JUMPS
+        else None
+    )
+
+
+def warn_of_wander(
+    losses: np.ndarray[Any, Any], wander: Mapping[str, float], seconds: float | None, stacklevel: int
+) -> None:
+    """Warn of a fit of a few members at a time that did not settle.
+
+    Args:
+        losses: At each step.
+        wander: By site, how much what members share still moved; 1 is the most of a settled fit.
+        seconds: How long as many steps of all members take at most; None where that is not known.
+        stacklevel: Where to say that the warning comes from.
+    """
+    because = unsettled(losses, wander)
+    if because is None:
+        return
+    cost = "" if seconds is None else f" (as many steps of all members take at most {max(seconds, 1.0):.0f} s here)"
+    warn(
+        ConvergenceWarning(
+            f"The fit has not arrived: {because}. Bind without subsample_size=, which fits all members at once{cost}; or take "
+            "more steps=, a larger subsample_size= or more particles=."
+        ),
+        stacklevel=stacklevel + 1,
+    )

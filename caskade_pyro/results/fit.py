@@ -18,7 +18,8 @@ from ..inference.fit_settings import check_draws, check_fit_settings, check_seed
 from ..inference.seeds import fresh_seed, stream_seed
 from ..inference.svi import Fitted, run_svi
 from ..inference.weights import Weighed
-from .arrival import warn_of_falling_loss, warn_of_members_left_behind
+from ..inference.whole_batch import seconds_for_all, warn_of_a_cheap_whole
+from .arrival import unsettled, warn_of_falling_loss, warn_of_members_left_behind, warn_of_wander
 from .arviz import to_inference_data
 from .importance import LARGEST_KHAT, largest_shift, pareto_khat, warn_of_khat, warn_of_shift
 
@@ -125,8 +126,9 @@ def fit(
         progress: Whether to show progress.
 
     Returns:
-        The fit, with a `ConvergenceWarning` where its loss was still falling at the end, or members were seen too
-            seldom; its ``sample()`` gives ArviZ data in the user's params, and its ``khat`` says how far to trust them. After
+        The fit, with a `ConvergenceWarning` where its loss was still falling at the end, what the members of subsampled plates
+            share had not settled, or members were seen too seldom, and a `PerformanceWarning` where a fit of all members is
+            cheap; its ``sample()`` gives ArviZ data in the user's params, and its ``khat`` says how far to trust them. After
         Ctrl-C it is that of the steps taken so far.
 
     Raises:
@@ -153,10 +155,15 @@ def fit(
     check_fit_settings(steps, lr, particles, seed, engine)
     bound.check_samplable()
     seed = fresh_seed() if seed is None else int(seed)
+    warn_of_a_cheap_whole(bound, int(steps), stacklevel=2)
     with in_turn():
         fitted = run_svi(bound, guide, int(steps), seed, float(lr), int(particles), noncentered, engine, progress, 2)
         if fitted.complete:
             dim = sum(math.prod(site.draw_shape) for site in bound.plan.latents)
             warn_of_falling_loss(fitted.losses, dim, stacklevel=2)
+            if unsettled(fitted.losses, fitted.wander) is not None:
+                once = seconds_for_all(bound, fitted.noncentered)
+                seconds = None if once is None else once * int(steps) * int(particles)
+                warn_of_wander(fitted.losses, fitted.wander, seconds, stacklevel=2)
         warn_of_members_left_behind(fitted.visits, type(fitted.guide).__name__, stacklevel=2)
         return Fit(fitted)
