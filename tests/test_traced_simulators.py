@@ -86,3 +86,34 @@ def test_a_gradient_that_is_nan_is_said_to_be_that():
     ) as caught:
         ck.LogDensity(bound)
     assert "finite log density" not in str(caught.value)
+
+
+SHARES = dist.Categorical(torch.tensor([0.2, 0.3, 0.5]))
+
+
+class Regime(ck.Module):
+    """A regime that is summed out, with a prior that lives on."""
+
+    def __init__(self):
+        super().__init__()
+        self.regime = ck.Param("regime", shape=(), prior=SHARES)
+        self.level = ck.Param("level", prior=dist.Normal(0.0, 1.0))
+
+    @ck.forward
+    def seen(self, regime, level):
+        return dist.Normal(level, 0.5 + regime)
+
+
+def test_what_a_prior_computes_while_it_is_traced_is_not_kept():
+    """A distribution keeps what it has computed, but nothing that means something in a trace alone."""
+    bound = ck.PyroModel(Regime().seen).bind(obs=torch.tensor(0.3))
+    density = ck.LogDensity(bound)
+    assert density.form == "traced"
+    kept = [one for one in vars(SHARES).values() if isinstance(one, torch.Tensor)]
+    assert kept
+    assert not any(torch._is_functional_tensor(one) for one in kept)
+    by_regime = torch.tensor([0.2, 0.3, 0.5]).log() + dist.Normal(0.1, torch.tensor([0.5, 1.5, 2.5])).log_prob(
+        torch.tensor(0.3)
+    )
+    expected = by_regime.logsumexp(0) + dist.Normal(0.0, 1.0).log_prob(torch.tensor(0.1))
+    torch.testing.assert_close(density.value(torch.tensor([0.1])), expected)

@@ -12,7 +12,7 @@ from torch.distributions import Distribution, Independent
 from ..errors import ModelError
 from .reached import with_way
 
-__all__ = ["NotFactorisedError", "base_of", "expand_own", "to_pyro", "with_global_validation"]
+__all__ = ["NotFactorisedError", "base_of", "expand_own", "own_objects", "to_pyro", "with_global_validation"]
 
 NotFactorisedError: type[RuntimeError] = torch.linalg.LinAlgError  # type: ignore[attr-defined]
 """What torch raises where a matrix is singular or not positive definite."""
@@ -65,4 +65,17 @@ def with_global_validation(distribution: Any) -> Any:
     for name, part in vars(free).items():  # the base of a transformed one, the Dirichlet of a Beta, parts of a mixture
         if isinstance(part, Distribution):
             free.__dict__[name] = with_global_validation(part)
+    return free
+
+
+def own_objects(distribution: Any) -> Any:
+    """The same distribution as an object of its own, and those that it is made of.
+
+    torch's distributions keep what they have computed, a covariance of a precision say. What is computed while a density is
+    traced means nothing outside of the trace, and must not be kept by a distribution that lives on.
+    """
+    free = copy.copy(distribution)
+    for name, part in vars(free).items():
+        if isinstance(part, Distribution):
+            free.__dict__[name] = own_objects(part)
     return free

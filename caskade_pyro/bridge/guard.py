@@ -22,6 +22,7 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.overrides import TorchFunctionMode
 
 from ..graph.calls.evaluation import functorch_level
+from .distributions import own_objects
 
 __all__ = ["Guard", "Parents", "plain_shapes", "with_tensors"]
 
@@ -50,11 +51,12 @@ class Guard(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         if type(msg["fn"]).__name__ == "_Subsample":
             return
-        if not _is_ours():
-            if msg["is_observed"]:
-                msg["value"] = _copied(msg["value"])
-            else:
-                msg["fn"] = with_tensors(msg["fn"], _copied)
+        if _is_ours():
+            msg["fn"] = own_objects(msg["fn"])
+        elif msg["is_observed"]:
+            msg["value"] = _copied(msg["value"])
+        else:
+            msg["fn"] = with_tensors(msg["fn"], _copied)
         known = self._provenance(msg["name"]) if self.tracked else frozenset()
         if known:
             msg["fn"] = with_tensors(msg["fn"], lambda tensor: track_provenance(tensor, known))

@@ -31,6 +31,7 @@ from .progress import progress_bar
 from .seeds import seeded, stream_seed
 from .svi_steps import PyroSteps, Steps, density_for, make_steps
 from .weights import Weighed, weigh
+from .whole_batch import warn_of_a_cheap_whole
 
 __all__ = ["Fitted", "run_svi"]
 
@@ -141,6 +142,7 @@ def run_svi(
         SamplingError: The guide is unknown, the loss is not finite, or the step cannot be compiled but has to be.
     """
     check_given(bound, guide)
+    warn_of_a_cheap_whole(bound, steps, stacklevel + 1)
     wanted = _Wanted(bound, guide, steps, seed, lr, particles, noncentered, engine, progress)
     traced, density, known = False, None, False
     while True:

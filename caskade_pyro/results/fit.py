@@ -18,7 +18,7 @@ from ..inference.fit_settings import check_draws, check_fit_settings, check_seed
 from ..inference.seeds import fresh_seed, stream_seed
 from ..inference.svi import Fitted, run_svi
 from ..inference.weights import Weighed
-from ..inference.whole_batch import seconds_for_all, warn_of_a_cheap_whole
+from ..inference.whole_batch import seconds_for_all
 from .arrival import unsettled, warn_of_falling_loss, warn_of_members_left_behind, warn_of_wander
 from .arviz import to_inference_data
 from .importance import LARGEST_KHAT, largest_shift, pareto_khat, warn_of_khat, warn_of_shift
@@ -155,7 +155,6 @@ def fit(
     check_fit_settings(steps, lr, particles, seed, engine)
     bound.check_samplable()
     seed = fresh_seed() if seed is None else int(seed)
-    warn_of_a_cheap_whole(bound, int(steps), stacklevel=2)
     with in_turn():
         fitted = run_svi(bound, guide, int(steps), seed, float(lr), int(particles), noncentered, engine, progress, 2)
         if fitted.complete:
