@@ -139,6 +139,7 @@ def test_values_go_back_into_the_graph():
 
 
 @short_runs
+@pytest.mark.filterwarnings("ignore:Single precision:caskade_pyro.PrecisionWarning")  # noise of 1e-4 is hardly any
 def test_predictions_follow_the_draws():
     """Posterior predictions scatter around the simulator's prediction for each draw, in the shape of the data."""
     X, Y = axes()
@@ -184,13 +185,12 @@ def test_an_interrupt_keeps_the_draws_made_so_far():
 
 def test_a_failing_chain_names_the_error():
     """A simulator that raises during sampling gives an error of ours that shows its traceback."""
-    calls = []
+    parent = os.getpid()
 
     class Broken(Mean):
         @ck.forward
         def data(self, mu):
-            calls.append(mu)
-            if mu > -1e9 and len(calls) > 30:  # looking at the value keeps the simulator from being traced
+            if mu > -1e9 and os.getpid() != parent:  # looking at the value keeps the simulator from being traced
                 raise FloatingPointError("the integrator gave up")
             return dist.Normal(mu, 0.5)
 
