@@ -42,7 +42,7 @@ CALLS = {
     "bind": bind,
     "fit": lambda: ck.fit(bind(), steps=20, seed=1, progress=False),
     "a hierarchical guide": lambda: ck.fit(
-        bind(), guide=AutoHierarchicalNormalMessenger, steps=5, seed=1, progress=False
+        bind(), guide=AutoHierarchicalNormalMessenger, steps=5, seed=1, engine="pyro", progress=False
     ),
 }
 
