@@ -136,7 +136,7 @@ def test_one_parent_links_a_child_hierarchically_and_another_plainly(way):
         def at(self, x):
             return getattr(self.sim, way)(x)
 
-    with pytest.raises(ck.PlateError, match="links Blob.* a second time"):
+    with pytest.raises(ck.PlateError, match=r"links Blob.* a second time"):
         Root().at(X, torch.tensor([1.0]))
 
 
