@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from ..torch_internals import functorch as _functorch
 from ..torch_internals import outside_of_transforms, written
 
-__all__ = ["Constants"]
+__all__ = ["Constants", "tensors_in"]
 
 LEAVING = (Tensor.tolist, Tensor.numpy, Tensor.__array__)
 """What takes numbers out of torch."""
@@ -70,14 +70,15 @@ def _is_followed(tensor: Tensor) -> bool:
 def _is_new(tensor: Tensor, given: Any) -> bool:
     """Whether a tensor is in memory of its own, and no view of a given one, into which a simulator may not write."""
     memory = _innermost(tensor).untyped_storage()._cdata
-    return all(_innermost(one).untyped_storage()._cdata != memory for one in _tensors(given))
+    return all(_innermost(one).untyped_storage()._cdata != memory for one in tensors_in(given))
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors among arguments, however deep they lie in tuples, lists and dicts."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (tuple, list)):
         for one in value:
-            yield from _tensors(one)
+            yield from tensors_in(one)
     elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
+        yield from tensors_in(list(value.values()))

@@ -8,13 +8,14 @@ stack trace for each operation, and takes many times as long.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from ..torch_internals import TorchDispatchMode
+from .constants import tensors_in
 from .lookups import as_indexing
 
 __all__ = ["INDEXING", "UntraceableError", "depends_on_argument", "record"]
@@ -89,7 +90,7 @@ class Recorder(TorchDispatchMode):
                 found = func.decompose(*args, **kwargs)
             if found is not NotImplemented:
                 return found
-        tensors = list(_tensors((args, kwargs)))
+        tensors = list(tensors_in((args, kwargs)))
         if any(self._node(one) is not None for one in tensors) and func not in FILLING:
             _check(func, args, self)
             result = func(*args, **kwargs)
@@ -100,7 +101,7 @@ class Recorder(TorchDispatchMode):
             return result
         result = func(*args, **kwargs)
         if func in FILLING or all(_mark(one) is STRUCTURE for one in tensors):
-            for one in _tensors(result):
+            for one in tensors_in(result):
                 _set_mark(one, STRUCTURE)
         return result
 
@@ -242,16 +243,6 @@ def depends_on_argument(tensor: Tensor) -> bool:
 def _set_mark(tensor: Tensor, mark: Any) -> None:
     # The tensor carries it also where only torch's own code holds the tensor for a while.
     tensor._recorded = mark  # type: ignore[attr-defined]
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for one in value:
-            yield from _tensors(one)
-    elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
 
 
 def _described(result: Any) -> Any:
